@@ -1,0 +1,43 @@
+# Two commands set everything up: `make serve` and `make test`.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help serve test check labs site bench lock clean
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tests]'
+	@touch $@
+
+serve: .venv/installed  ## build the site and serve it, rebuilt on every save
+	$(BIN)/mkdocs serve
+
+test: .venv/installed  ## every test, on every core
+	$(BIN)/pytest -n auto
+
+check: .venv/installed  ## lint, types and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n auto -m "not site and not browser"
+
+labs: .venv/installed  ## run again the labs whose source or package code has changed
+	$(BIN)/python -m attnbook.book.labs
+
+site: .venv/installed  ## build the site into site/, strictly
+	$(BIN)/mkdocs build --strict
+
+bench: .venv/installed  ## time the fast paths against their peers, as ratios in one run
+	$(BIN)/python -m attnbook.bench
+
+lock: .venv/installed  ## write constraints.txt from the versions installed now
+	(sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## remove what the commands made
+	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache site
