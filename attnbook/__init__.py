@@ -1,1 +1,67 @@
-"""attnbook."""
+"""Attention in a few exact, readable, fast lines: score, mask, normalise, aggregate."""
+
+from attnbook.core import (
+    Attended,
+    Normalize,
+    Score,
+    aggregate,
+    apply_mask,
+    attend,
+    attention_weights,
+)
+from attnbook.masks import causal, document, padding, window
+from attnbook.normalizers import (
+    LinearChain,
+    entmax,
+    gumbel,
+    hardmax,
+    log_probability,
+    sample,
+    sigmoid,
+    softmax,
+    sparsemax,
+)
+from attnbook.scores import (
+    Additive,
+    Bilinear,
+    Concat,
+    Location,
+    cosine,
+    dot,
+    gaussian,
+    log_kernel,
+    scaled_dot,
+)
+
+__all__ = [
+    "Additive",
+    "Attended",
+    "Bilinear",
+    "Concat",
+    "LinearChain",
+    "Location",
+    "Normalize",
+    "Score",
+    "aggregate",
+    "apply_mask",
+    "attend",
+    "attention_weights",
+    "causal",
+    "cosine",
+    "document",
+    "dot",
+    "entmax",
+    "gaussian",
+    "gumbel",
+    "hardmax",
+    "log_kernel",
+    "log_probability",
+    "padding",
+    "sample",
+    "scaled_dot",
+    "sigmoid",
+    "softmax",
+    "sparsemax",
+    "window",
+]
+__version__ = "0.1.0"
