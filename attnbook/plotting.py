@@ -1,0 +1,265 @@
+r"""The pictures of the book, in one visual language.
+
+Data is drawn with matplotlib on `axes`, matrices with `heatmap`, structure with `diagram`. Draw in `INK`, `MUTED`
+and the six `COLOURS` only: on the site each of them follows the reader's light or dark page. A figure block of a
+page ends with the figure itself::
+
+    figure, ax = plotting.axes()
+    ax.plot(widths, spread)
+    ax.set(xlabel="key width $d_k$", ylabel="standard deviation of a score")
+    figure
+
+Labels may hold maths between dollar signs. Simple maths (letters, Greek, sub- and superscripts, $\mathbf{W}$) stays
+text in the reader's fonts; fractions, roots and accents become outlines.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+
+from attnbook.book.diagram import Diagram
+from attnbook.book.figures import to_svg
+from attnbook.book.palette import ACCENT, COLOURS, COLOURS_DARK, GRID, INK, MUTED, PAPER
+
+__all__ = [
+    "ACCENT",
+    "COLOURS",
+    "COLOURS_DARK",
+    "GRID",
+    "INK",
+    "MUTED",
+    "PAPER",
+    "BookFigure",
+    "Diagram",
+    "axes",
+    "diagram",
+    "end_labels",
+    "heatmap",
+    "shades",
+]
+
+DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (9, 2)), (0, (3, 1.5))]
+STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 11.5,
+    "axes.linewidth": 1.0,
+    "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=DASHES),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 12,
+    "figure.facecolor": "none",
+    "font.size": 11,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "lines.markersize": 5,
+    "mathtext.fontset": "stix",
+    "patch.edgecolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 11,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 11,
+}
+
+
+class BookFigure(Figure):
+    """A matplotlib figure that shows itself, in a notebook too, as the book's SVG."""
+
+    alt: str = ""
+
+    def _repr_svg_(self) -> str:
+        return to_svg(self)
+
+
+def axes(
+    nrows: int = 1,
+    ncols: int = 1,
+    *,
+    width: float | None = None,
+    height: float | None = None,
+    titles: Sequence[str] = (),
+    alt: str = "",
+    **subplots: Any,
+) -> tuple[BookFigure, Any]:
+    """Make a figure with axes in the book's style.
+
+    The style is set for the whole process (matplotlib reads it at each later call), pyplot is not used.
+
+    Args:
+        nrows: rows of small multiples.
+        ncols: columns of small multiples.
+        width: of the figure in inches; by default 5.8, or 7.6 for three columns or more. A figure
+            wider than 5.8 scrolls on a phone.
+        height: in inches; by default 3.1 for one row, 2.5 a row for more.
+        titles: one for each panel, in reading order.
+        alt: what is seen, where no figure block gives it (a lab).
+        subplots: passed to `Figure.subplots`, such as `sharey=True`.
+
+    Returns:
+        The figure, and one matplotlib `Axes` or an array of them as `Figure.subplots` gives it.
+
+    >>> figure, (left, right) = axes(1, 2, sharey=True, titles=["dot", "scaled dot"])
+    >>> right.get_title()
+    'scaled dot'
+    """
+    matplotlib.rcParams.update(STYLE)
+    width = (5.8 if ncols < 3 else 7.6) if width is None else width
+    height = (3.1 if nrows == 1 else 2.5 * nrows) if height is None else height
+    figure = BookFigure(figsize=(width, height), layout="constrained")
+    figure.alt = alt
+    made = figure.subplots(nrows, ncols, **subplots)
+    panels = [made] if isinstance(made, Axes) else list(np.ravel(made))
+    if titles and len(titles) != len(panels):
+        raise ValueError(
+            f"titles must have one entry for each of {len(panels)} panels, got {len(titles)}"
+        )
+    for panel, title in zip(panels, titles, strict=False):
+        panel.set_title(title)
+    return figure, made
+
+
+def heatmap(
+    ax: Axes,
+    matrix: Any,
+    *,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    annotate: bool = False,
+    limit: float | None = None,
+    format: str = ".2f",
+) -> None:
+    """Draw a matrix as cells of one colour, the stronger the larger: weights, masks, scores.
+
+    Negative numbers take the second colour, NaN and infinities (forbidden positions) a thin stroke. Row 0 is at the top.
+
+    Args:
+        ax: where to draw.
+        matrix: (rows, columns); a tensor, an array or nested lists; booleans count as 0 and 1.
+        rows: names of the rows.
+        columns: names of the columns; turned upright when they are long.
+        annotate: True writes each number in its cell.
+        limit: the size that gets the full colour; by default 1, or the largest if that is more.
+        format: of the written numbers.
+
+    >>> figure, ax = axes()
+    >>> heatmap(ax, [[1.0, 0.0], [0.25, 0.75]], rows=["$q_1$", "$q_2$"], annotate=True)
+    >>> [text.get_text() for text in ax.texts]
+    ['1.00', '0.00', '0.25', '0.75']
+    """
+    values = torch.as_tensor(matrix).detach().cpu().double().numpy()
+    if values.ndim != 2:
+        raise ValueError(f"matrix must have 2 dimensions, got {values.ndim}")
+    height, width = values.shape
+    finite = np.isfinite(values)
+    limit = max(1.0, float(np.abs(values[finite]).max(initial=0.0))) if limit is None else limit
+    half = 0.47 if max(height, width) <= 16 else 0.5
+    cells: dict[tuple[str, float], list[Path]] = {}
+    for i, j in np.ndindex(height, width):
+        value = float(values[i, j])
+        if not finite[i, j]:
+            stroke = [j - 0.22, j + 0.22], [i + 0.22, i - 0.22]
+            ax.plot(*stroke, color=MUTED, linewidth=1, linestyle="-")
+            continue
+        share = round(min(abs(value) / limit, 1.0), 2)
+        corners = [(j - half, i - half), (j + half, i - half), (j + half, i + half)]
+        corners += [(j - half, i + half), (j - half, i - half)]
+        kind = (ACCENT if value > 0 else COLOURS[1], share)
+        cells.setdefault(kind, []).append(Path(corners, closed=True))
+        if annotate:
+            colour = PAPER if share > 0.55 else INK
+            ax.text(j, i, f"{value:{format}}", ha="center", va="center", color=colour, fontsize=10)
+    for (colour, share), paths in cells.items():  # one shape a shade: no seams, a small file
+        if share:
+            shape = Path.make_compound_path(*paths)
+            ax.add_patch(PathPatch(shape, facecolor=to_rgba(colour, share), linewidth=0))
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    ax.grid(False)
+    ax.spines[:].set_visible(True)
+    ax.tick_params(length=0)
+    if columns is not None:
+        figure = ax.get_figure(root=True)
+        room = 72 * ax.get_position().width * (figure.get_figwidth() if figure else 5.8) / width
+        upright = 6.5 * max(map(len, columns)) > room
+        ax.set_xticks(range(width), columns, rotation=90 if upright else 0)
+    elif width <= 16:
+        ax.set_xticks(range(width))
+    if rows is not None:
+        ax.set_yticks(range(height), rows)
+    elif height <= 16:
+        ax.set_yticks(range(height))
+
+
+def shades(count: int, colour: str = ACCENT) -> list[tuple[float, float, float, float]]:
+    """Give `count` shades of one colour, pale to full, for an ordered family of lines or areas.
+
+    >>> [round(shade[3], 2) for shade in shades(3)]
+    [0.35, 0.68, 1.0]
+    """
+    return [
+        to_rgba(colour, float(alpha)) for alpha in np.linspace(0.35 if count > 1 else 1, 1, count)
+    ]
+
+
+def end_labels(ax: Axes, *, gap: float = 6.0) -> None:
+    """Name each labelled line at its right end, in place of a legend; close names are moved apart.
+
+    >>> figure, ax = axes()
+    >>> _ = ax.plot([0, 1], [0, 1], label="dot")
+    >>> end_labels(ax)
+    >>> ax.texts[0].get_text()
+    'dot'
+    """
+    lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+    ends = [np.asarray(line.get_xydata(), dtype=float)[-1] for line in lines]
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("ax must belong to a figure")
+    figure.draw_without_rendering()
+    scale = 72 / figure.dpi
+    heights = [float(ax.transData.transform(end)[1]) * scale for end in ends]
+    placed = -np.inf
+    for n in sorted(range(len(lines)), key=lambda n: heights[n]):
+        placed = max(heights[n], placed + 13.0)
+        ax.annotate(
+            str(lines[n].get_label()),
+            (float(ends[n][0]), float(ends[n][1])),
+            xytext=(gap, placed - heights[n]),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+        )
+
+
+def diagram(alt: str = "") -> Diagram:
+    r"""Make an empty structure diagram: a schemdraw drawing with `box`, `circle`, `cells`, `arrow`, `note`, `frame`.
+
+    >>> drawing = diagram()
+    >>> query = drawing.box("query $q$", (0, 1.5), colour=COLOURS[0])
+    >>> keys = drawing.box("keys $K$", (0, 0), colour=COLOURS[1])
+    >>> score = drawing.box("score", (4, 0.75))
+    >>> for source in (query, keys):
+    ...     _ = drawing.arrow(source, score)
+    >>> _ = drawing.note("one number for each key", (4, -0.4))
+    >>> "keys" in to_svg(drawing, "demo")
+    True
+    """
+    return Diagram(alt)
