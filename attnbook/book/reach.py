@@ -1,0 +1,129 @@
+"""Which code a piece of code depends on: its imports inside the package, followed all the way.
+
+Digests of code leave out comments, docstrings and layout: an edit of prose makes nothing stale.
+"""
+
+import ast
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# These draw and publish; they change no number.
+OUTSIDE = ("attnbook.plotting", "attnbook.book", "attnbook.bench")
+
+
+def digest(parts: Sequence[str]) -> str:
+    """Hash some pieces of text, their boundaries included."""
+    return hashlib.sha256("\n# %%\n".join(parts).encode()).hexdigest()
+
+
+def parse(path: Path) -> ast.Module:
+    """Parse a file of Python."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def no_magics(cell: str) -> str:
+    """Blank the lines of a notebook cell that are not Python."""
+    return "\n".join("" if line.startswith(("%", "!")) else line for line in cell.splitlines())
+
+
+def code(tree: ast.Module) -> str:
+    """Give the code of a module without comments, docstrings and layout.
+
+    >>> code(ast.parse("def f(x):\\n    'Double.'\\n    return 2 * x  # twice"))
+    'def f(x):\\n    return 2 * x'
+    """
+    tree = ast.parse(ast.unparse(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body
+            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                node.body = body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
+    return ast.unparse(tree)
+
+
+def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, Path]:
+    """Find the modules of the package that some code imports, directly or through each other.
+
+    A name taken from a package, as in `from attnbook import attend`, counts for the module that defines it.
+
+    >>> names = reached([ast.parse("from attnbook import causal")])
+    >>> "attnbook.masks" in names, "attnbook.scores" in names
+    (True, False)
+    """
+    found: dict[str, Path] = {}
+
+    def locate(dotted: str) -> Path | None:
+        parts = dotted.split(".")
+        if parts[0] != package.name:
+            return None
+        base = package.joinpath(*parts[1:])
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file() and (parts[1:] or path.name == "__init__.py"):
+                return path
+        return None
+
+    def add(dotted: str) -> None:
+        path = locate(dotted)
+        if path is None or dotted in found or any(_within(dotted, name) for name in OUTSIDE):
+            return
+        found[dotted] = path
+        scan(parse(path), dotted if path.name == "__init__.py" else dotted.rpartition(".")[0])
+
+    def add_name(dotted: str, name: str) -> None:
+        if locate(f"{dotted}.{name}"):
+            add(f"{dotted}.{name}")
+            return
+        path = locate(dotted)
+        if path is None or path.name != "__init__.py":
+            add(dotted)
+            return
+        for node in parse(path).body:
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        add_name(_source(node, dotted), alias.name)
+                        return
+        found[dotted] = path
+
+    def scan(tree: ast.Module, parent: str) -> None:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.name == package.name:
+                        for attribute in _attributes(tree, alias.asname or alias.name):
+                            add_name(package.name, attribute)
+                    add(alias.name) if "." in alias.name else None
+            elif isinstance(node, ast.ImportFrom):
+                source = _source(node, parent)
+                if source.split(".")[0] == package.name:
+                    for alias in node.names:
+                        add_name(source, alias.name)
+
+    for tree in trees:
+        scan(tree, "")
+    return found
+
+
+def _within(dotted: str, name: str) -> bool:
+    return dotted == name or dotted.startswith(name + ".")
+
+
+def _source(node: ast.ImportFrom, parent: str) -> str:
+    """The absolute name of the module that a `from` statement reads."""
+    if not node.level:
+        return node.module or ""
+    base = parent.split(".")
+    base = base[: len(base) - node.level + 1]
+    return ".".join([*base, node.module] if node.module else base)
+
+
+def _attributes(tree: ast.Module, name: str) -> set[str]:
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+    }
