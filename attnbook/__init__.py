@@ -1,5 +1,6 @@
 """Attention in a few exact, readable, fast lines: score, mask, normalise, aggregate."""
 
+from attnbook import fused, masks, normalizers, scores
 from attnbook.core import (
     Attended,
     Normalize,
@@ -51,14 +52,18 @@ __all__ = [
     "document",
     "dot",
     "entmax",
+    "fused",
     "gaussian",
     "gumbel",
     "hardmax",
     "log_kernel",
     "log_probability",
+    "masks",
+    "normalizers",
     "padding",
     "sample",
     "scaled_dot",
+    "scores",
     "sigmoid",
     "softmax",
     "sparsemax",

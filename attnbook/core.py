@@ -163,14 +163,7 @@ def apply_mask(
     """
     if mask is None:
         return scores
-    if not isinstance(mask, Tensor) or mask.dtype is not torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a boolean tensor, True = may attend, got {got}")
-    if not _broadcasts_to(mask.shape, scores.shape):
-        raise ValueError(
-            f"mask of shape {tuple(mask.shape)} does not broadcast to the scores' shape "
-            f"{tuple(scores.shape)}"
-        )
+    check_mask(mask, scores.shape)
     return scores.masked_fill(~mask, float("-inf"))
 
 
@@ -223,6 +216,18 @@ def check_inputs(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
         raise ValueError(f"key has {key.shape[-2]} positions but value has {value.shape[-2]}")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+
+
+def check_mask(mask: Tensor, shape: torch.Size) -> None:
+    """Raise a clear error unless `mask` is boolean and broadcasts to the scores' shape."""
+    if not isinstance(mask, Tensor) or mask.dtype is not torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a boolean tensor, True = may attend, got {got}")
+    if not _broadcasts_to(mask.shape, shape):
+        raise ValueError(
+            f"mask of shape {tuple(mask.shape)} does not broadcast to the scores' shape "
+            f"{tuple(shape)}"
+        )
 
 
 def _check_tensor(name: str, x: Tensor) -> None:

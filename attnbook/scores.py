@@ -47,7 +47,7 @@ def dot(scale: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
     def score(
         query: Float[Tensor, "*#b L D"], key: Float[Tensor, "*#b S D"]
     ) -> Float[Tensor, "*b L S"]:
-        _check_same_width(query, key)
+        check_same_width(query, key)
         return (scale * query) @ key.mT
 
     return score
@@ -75,7 +75,7 @@ def scaled_dot(
     >>> scaled_dot(torch.ones(1, 4), torch.ones(2, 4))
     tensor([[2., 2.]])
     """
-    _check_same_width(query, key)
+    check_same_width(query, key)
     return (query / math.sqrt(query.shape[-1])) @ key.mT
 
 
@@ -102,7 +102,7 @@ def cosine(scale: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
     def score(
         query: Float[Tensor, "*#b L D"], key: Float[Tensor, "*#b S D"]
     ) -> Float[Tensor, "*b L S"]:
-        _check_same_width(query, key)
+        check_same_width(query, key)
         return (scale * _unit(query)) @ _unit(key).mT
 
     return score
@@ -135,7 +135,7 @@ def gaussian(bandwidth: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
     def score(
         query: Float[Tensor, "*#b L D"], key: Float[Tensor, "*#b S D"]
     ) -> Float[Tensor, "*b L S"]:
-        _check_same_width(query, key)
+        check_same_width(query, key)
         difference = (query.unsqueeze(-2) - key.unsqueeze(-3)) / bandwidth
         return -difference.square().sum(-1) / 2
 
@@ -178,7 +178,7 @@ class _LogKernel(nn.Module):
     def forward(
         self, query: Float[Tensor, "*#b L D"], key: Float[Tensor, "*#b S D"]
     ) -> Float[Tensor, "*b L S"]:
-        _check_same_width(query, key)
+        check_same_width(query, key)
         kernel = self.feature_map(query) @ self.feature_map(key).mT
         zero = kernel == 0
         return kernel.masked_fill(zero, 1.0).log().masked_fill(zero, float("-inf"))
@@ -355,7 +355,8 @@ def _unit(x: Tensor) -> Tensor:
     return (wide / wide.norm(dim=-1, keepdim=True).clamp_min(1e-8)).to(x.dtype)
 
 
-def _check_same_width(query: Tensor, key: Tensor) -> None:
+def check_same_width(query: Tensor, key: Tensor) -> None:
+    """Raise a clear error unless `query` and `key` have the same width."""
     if query.shape[-1] != key.shape[-1]:
         raise ValueError(f"query has width {query.shape[-1]} but key has width {key.shape[-1]}")
 
