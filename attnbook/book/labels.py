@@ -203,7 +203,7 @@ def text_element(
     style = f"font-size: {size:g}px; text-anchor: {anchor}; fill: {fill}"
     element.set("style", style)
     height = 0.0
-    if all(not span.maths for span in label):
+    if not any(span.maths or span.level for span in label):
         element.text = "".join(span.text for span in label)
         return element
     for span in label:
