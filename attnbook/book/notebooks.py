@@ -10,12 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jupytext
+import jupytext  # type: ignore[import-untyped]
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from traitlets.config import Config
 
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -70,7 +69,7 @@ def execute(source: Path, result_variable: str) -> tuple[NotebookNode, str | Non
             timeout=None,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
-            config=Config({"KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"}}),
+            extra_arguments=["--IPKernelApp.log_level=40"],
         )
         try:
             client.execute(env=environment)
