@@ -29,10 +29,10 @@ def no_magics(cell: str) -> str:
 
 
 def code(tree: ast.Module) -> str:
-    """Give the code of a module without comments, docstrings and layout.
+    r"""Give the code of a module without comments, docstrings and layout.
 
-    >>> code(ast.parse("def f(x):\\n    'Double.'\\n    return 2 * x  # twice"))
-    'def f(x):\\n    return 2 * x'
+    >>> code(ast.parse("def f(x):\n    'Double.'\n    return 2 * x  # twice"))
+    'def f(x):\n    return 2 * x'
     """
     tree = ast.parse(ast.unparse(tree))
     for node in ast.walk(tree):
@@ -41,6 +41,21 @@ def code(tree: ast.Module) -> str:
             if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
                 node.body = body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
     return ast.unparse(tree)
+
+
+def locate(dotted: str, package: Path = PACKAGE) -> Path | None:
+    """Find the file of a module or package by its dotted name; None where there is none.
+
+    >>> locate("attnbook.scores").name, locate("attnbook.book").name, locate("attnbook.nothing")
+    ('scores.py', '__init__.py', None)
+    """
+    parts = dotted.split(".")
+    if parts[0] != package.name:
+        return None
+    base = package.joinpath(*parts[1:])
+    if parts[1:] and base.with_suffix(".py").is_file():
+        return base.with_suffix(".py")
+    return base / "__init__.py" if (base / "__init__.py").is_file() else None
 
 
 def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, Path]:
@@ -54,28 +69,18 @@ def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, P
     """
     found: dict[str, Path] = {}
 
-    def locate(dotted: str) -> Path | None:
-        parts = dotted.split(".")
-        if parts[0] != package.name:
-            return None
-        base = package.joinpath(*parts[1:])
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if path.is_file() and (parts[1:] or path.name == "__init__.py"):
-                return path
-        return None
-
     def add(dotted: str) -> None:
-        path = locate(dotted)
+        path = locate(dotted, package)
         if path is None or dotted in found or any(_within(dotted, name) for name in OUTSIDE):
             return
         found[dotted] = path
         scan(parse(path), dotted if path.name == "__init__.py" else dotted.rpartition(".")[0])
 
     def add_name(dotted: str, name: str) -> None:
-        if locate(f"{dotted}.{name}"):
+        if locate(f"{dotted}.{name}", package):
             add(f"{dotted}.{name}")
             return
-        path = locate(dotted)
+        path = locate(dotted, package)
         if path is None or path.name != "__init__.py":
             add(dotted)
             return
@@ -83,7 +88,7 @@ def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, P
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
-                        add_name(_source(node, dotted), alias.name)
+                        add_name(imported_from(node, dotted), alias.name)
                         return
         found[dotted] = path
 
@@ -96,7 +101,7 @@ def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, P
                             add_name(package.name, attribute)
                     add(alias.name) if "." in alias.name else None
             elif isinstance(node, ast.ImportFrom):
-                source = _source(node, parent)
+                source = imported_from(node, parent)
                 if source.split(".")[0] == package.name:
                     for alias in node.names:
                         add_name(source, alias.name)
@@ -110,8 +115,8 @@ def _within(dotted: str, name: str) -> bool:
     return dotted == name or dotted.startswith(name + ".")
 
 
-def _source(node: ast.ImportFrom, parent: str) -> str:
-    """The absolute name of the module that a `from` statement reads."""
+def imported_from(node: ast.ImportFrom, parent: str) -> str:
+    """Give the absolute name of the module that a `from` statement in package `parent` reads."""
     if not node.level:
         return node.module or ""
     base = parent.split(".")

@@ -1,0 +1,76 @@
+"""The scoreboard: the ledger as tables for docs/claims.md."""
+
+from pathlib import PurePosixPath
+
+from attnbook.book.claims import KINDS, MEASURED, Claim, Ledger, LedgerError
+
+
+def scoreboard(ledger: Ledger) -> str:
+    """Write the ledger as Markdown: a count, the kinds explained, and one table a chapter.
+
+    A claim's standing is written in words with a sign; nothing is told by colour alone.
+    """
+    claims = list(ledger.claims.values())
+    standing = [ledger.status(claim.id) for claim in claims]
+    count = "; ".join(f"{text}: {standing.count(text)}" for text in dict.fromkeys(sorted(standing)))
+    parts = [f"{len(claims)} claims. {count}.", _kinds(claims)]
+    for chapter in sorted({claim.chapter for claim in claims}):
+        page = PurePosixPath("chapters") / f"{chapter}.md"
+        number, _, words = chapter.partition("-")
+        title = f"{number} {words.replace('-', ' ').capitalize()}"
+        exists = (ledger.root / "docs" / page).exists()
+        parts.append(f"## {f'[{title}]({page})' if exists else title}")
+        parts.append(_table(ledger, [claim for claim in claims if claim.chapter == chapter]))
+        for claim in claims:
+            if claim.chapter == chapter and claim.failed:
+                parts.append(f"**{claim.statement}** Did not reproduce: {claim.failed}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _kinds(claims: list[Claim]) -> str:
+    rows = ["| kind | what it means | claims |", "|---|---|---:|"]
+    for kind, meaning in KINDS.items():
+        rows.append(f"| {kind} | {meaning} | {sum(claim.kind == kind for claim in claims)} |")
+    return "\n".join(rows)
+
+
+def _table(ledger: Ledger, claims: list[Claim]) -> str:
+    rows = [
+        "| claim | kind | published | bound | measured, worst seed | standing |",
+        "|---|---|---|---|---|---|",
+    ]
+    for claim in claims:
+        published = _cell(claim.published) or "none"
+        if claim.published and not claim.checked:
+            published += " (as reported, unchecked)"
+        if claim.source:
+            published += f" [@{claim.source}]" + (f", {_cell(claim.where)}" if claim.where else "")
+        bound = ledger.bound(claim.id) if claim.kind in MEASURED else "–"
+        statement = f'{_cell(claim.statement)}<br><span id="{claim.id}">`{claim.id}`</span>'
+        cells = [statement, claim.kind, published, bound, _measured(ledger, claim)]
+        rows.append(f"| {' | '.join([*cells, ledger.status(claim.id)])} |")
+    return "\n".join(rows)
+
+
+def _measured(ledger: Ledger, claim: Claim) -> str:
+    if claim.kind == "theorem":
+        return f"`{claim.test.rpartition('::')[2]}`"
+    if claim.kind not in MEASURED:
+        return "–"
+    try:
+        number = ledger.value(claim.id)
+    except LedgerError:
+        return "–"
+    result = ledger.results[claim.lab]
+    details = [f"{len(result['seeds'])} seeds" if len(result["seeds"]) != 1 else "1 seed"]
+    if isinstance(result["steps"], int):
+        details.append(f"{result['steps']:,} steps")
+    details.append(f"{result['cpu_seconds']:,.0f} CPU s")
+    details.append(result["date"])
+    exists = (ledger.root / "docs" / "labs" / f"{claim.lab}.ipynb").exists()
+    lab = f"[lab](labs/{claim.lab}.ipynb)" if exists else "lab"
+    return f"**{number}**<br>{lab}: {', '.join(details)}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
