@@ -1,0 +1,1 @@
+"""Data: generators and small real sets, each with its licence and provenance."""

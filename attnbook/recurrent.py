@@ -1,0 +1,149 @@
+"""The gated recurrent unit, and the bidirectional encoder made of it.
+
+Written from appendix A of Bahdanau, Cho, Bengio 2015 ("the paper" below), whose symbols it uses.
+`B` sequences of `S` symbols, `m` the width of an embedding, `n` hidden units of each direction.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attnbook.masks import padding
+
+__all__ = ["Encoded", "Encoder", "GatedUnit"]
+
+
+class Encoded(NamedTuple):
+    """What the encoder leaves for the decoder.
+
+    Attributes:
+        annotations: `(B, S, 2n)`, the forward and backward states side by side (equation 7).
+        mask: `(B, 1, S)`, True where a source symbol is, False on padding.
+        last_forward: `(B, n)`, the forward state after the last symbol.
+        first_backward: `(B, n)`, the backward state after the first symbol.
+    """
+
+    annotations: Float[Tensor, "B S A"]
+    mask: Bool[Tensor, "B 1 S"]
+    last_forward: Float[Tensor, "B n"]
+    first_backward: Float[Tensor, "B n"]
+
+
+class GatedUnit(nn.Module):
+    """One step of the gated recurrent unit, given the part of its input that is not recurrent.
+
+        z, r = sigmoid(drive_z + U_z s), sigmoid(drive_r + U_r s)
+        s'   = (1 - z) s + z tanh(drive + U (r s))
+
+    `torch.nn.GRU` is a variant: it resets after the product, `r (U s)`, and swaps `z` and `1 - z`.
+
+    Args:
+        hidden_dim: `n`, the width of the state.
+
+    Shapes:
+        drive `(B, 3n)` for z, r and the candidate in this order, state `(B, n)`, result `(B, n)`.
+
+    Source:
+        Cho et al. 2014, equations 5 to 8, with z and 1 - z as in the paper's appendix A.1.1.
+        Recurrent matrices start orthogonal (appendix B.1).
+
+    >>> GatedUnit(2)(torch.zeros(1, 6), torch.ones(1, 2)).shape
+    torch.Size([1, 2])
+    """
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(hidden_dim, 2 * hidden_dim, bias=False)  # U_z, U_r
+        self.candidate = nn.Linear(hidden_dim, hidden_dim, bias=False)  # U
+        for matrix in (*self.gates.weight.chunk(2), self.candidate.weight):
+            nn.init.orthogonal_(matrix)
+
+    def forward(
+        self, drive: Float[Tensor, "B G"], state: Float[Tensor, "B n"]
+    ) -> Float[Tensor, "B n"]:
+        """The next state `(B, n)`."""
+        gate_drive, candidate_drive = drive.split([2 * state.shape[-1], state.shape[-1]], dim=-1)
+        z, r = torch.sigmoid(gate_drive + self.gates(state)).chunk(2, dim=-1)
+        return torch.lerp(state, torch.tanh(candidate_drive + self.candidate(r * state)), z)
+
+
+class Encoder(nn.Module):
+    """The bidirectional encoder: one annotation for each source symbol.
+
+    Args:
+        symbols: size of the source vocabulary.
+        embed_dim: `m`, shared by both directions.
+        hidden_dim: `n`, units of each direction.
+
+    Shapes:
+        source `(B, S)`, lengths `(B,)`, annotations `(B, S, 2n)`. Padding changes nothing: on it a
+        state is carried along untouched.
+
+    Raises:
+        TypeError: source or lengths are not integer tensors.
+        ValueError: a symbol is outside the vocabulary, or a length is not in 1..S.
+
+    Source:
+        Bahdanau, Cho, Bengio 2015, section 3.2 and appendix A.2.1.
+
+    >>> encoder = Encoder(symbols=10, embed_dim=4, hidden_dim=3)
+    >>> encoder(torch.tensor([[5, 2, 0]]), torch.tensor([2])).annotations.shape
+    torch.Size([1, 3, 6])
+    """
+
+    def __init__(self, symbols: int, embed_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(symbols, embed_dim)
+        self.forward_drive = nn.Linear(embed_dim, 3 * hidden_dim)  # W_z, W_r, W
+        self.backward_drive = nn.Linear(embed_dim, 3 * hidden_dim)
+        self.forward_unit = GatedUnit(hidden_dim)
+        self.backward_unit = GatedUnit(hidden_dim)
+
+    def forward(self, source: Int[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Encoded:
+        """Read the source in both directions."""
+        check_symbols("source", source, self.embed.num_embeddings)
+        _check_lengths(lengths, source)
+        mask = padding(lengths, source.shape[1])
+        present = mask.transpose(1, 2)  # (B, S, 1)
+        embedded = self.embed(source)
+        ahead = _scan(self.forward_unit, self.forward_drive(embedded), present)
+        back = _scan(self.backward_unit, self.backward_drive(embedded).flip(1), present.flip(1))
+        annotations = torch.cat([ahead, back.flip(1)], dim=-1)
+        return Encoded(annotations, mask, ahead[:, -1], back[:, -1])
+
+
+def _scan(
+    unit: GatedUnit, drive: Float[Tensor, "B S G"], present: Bool[Tensor, "B S 1"]
+) -> Float[Tensor, "B S n"]:
+    """The states of `unit` from 0, held where nothing is present."""
+    state = drive.new_zeros(drive.shape[0], drive.shape[2] // 3)
+    states = []
+    for step_drive, here in zip(drive.unbind(1), present.unbind(1), strict=True):
+        state = torch.where(here, unit(step_drive, state), state)
+        states.append(state)
+    return torch.stack(states, dim=1)
+
+
+def check_symbols(name: str, symbols: Tensor, size: int) -> None:
+    if not isinstance(symbols, Tensor) or symbols.dtype not in (torch.int32, torch.int64):
+        got = symbols.dtype if isinstance(symbols, Tensor) else type(symbols).__name__
+        raise TypeError(f"{name} must be an int32 or int64 tensor, got {got}")
+    if symbols.ndim != 2 or symbols.shape[1] == 0:
+        raise ValueError(
+            f"{name} must have shape (batch, at least 1 position), got {tuple(symbols.shape)}"
+        )
+    if symbols.numel() and (symbols.min() < 0 or symbols.max() >= size):
+        low, high = int(symbols.min()), int(symbols.max())
+        raise ValueError(f"{name} must hold symbols 0..{size - 1}, got {low}..{high}")
+
+
+def _check_lengths(lengths: Tensor, source: Tensor) -> None:
+    if lengths.shape != source.shape[:1]:
+        raise ValueError(
+            f"lengths must have shape {tuple(source.shape[:1])}, one for each source, "
+            f"got {tuple(lengths.shape)}"
+        )
+    if lengths.numel() and int(lengths.min()) < 1:
+        raise ValueError(f"every source needs at least 1 symbol, got length {int(lengths.min())}")
