@@ -233,4 +233,5 @@ def _is_table(value: Any) -> bool:
 def _flags(namespace: dict[str, Any]) -> int:
     """The compiler's flags for what the page imported from `__future__`."""
     features = [(name, getattr(__future__, name)) for name in __future__.all_feature_names]
-    return sum({at.compiler_flag for name, at in features if namespace.get(name) is at})
+    used = {at for name, at in features if name in namespace and namespace[name] is at}
+    return sum({at.compiler_flag for at in used})

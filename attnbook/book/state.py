@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+IGNORED: list[tuple[str, type[Warning], str]] = [  # message, category, the module that warns
+    ("path is deprecated", DeprecationWarning, r"ziamath\.zmath"),  # opens its font the old way
+]
 State = tuple[torch.Tensor, torch.dtype, dict[str, Any], bool]
 
 
@@ -30,7 +33,7 @@ def settings(state: State | None) -> Iterator[Callable[[], State]]:
     """Swap in a page's state (None: a fresh one), give a way to read it, swap the process's back.
 
     It is the random state (seed 0 at first), the default dtype, the print options and whether
-    gradients are recorded. Warnings are errors inside.
+    gradients are recorded. Warnings are errors inside, but for those `IGNORED`.
     """
     before = _read()
     try:
@@ -41,6 +44,8 @@ def settings(state: State | None) -> Iterator[Callable[[], State]]:
         _write(state)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            for message, category, module in IGNORED:
+                warnings.filterwarnings("ignore", message, category, module)
             yield _read
     finally:
         _write(before)
