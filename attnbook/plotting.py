@@ -1,16 +1,16 @@
 r"""The pictures of the book, in one visual language.
 
-Data is drawn with matplotlib on `axes`, matrices with `heatmap`, structure with `diagram`. Draw in `INK`, `MUTED`
-and the six `COLOURS` only: on the site each of them follows the reader's light or dark page. A figure block of a
-page ends with the figure itself::
+Data is drawn with matplotlib on `axes`, matrices with `heatmap`, structure with `diagram`. Draw in
+`INK`, `MUTED` and the six `COLOURS` only: on the site each of them follows the reader's light or
+dark page. A figure block of a page ends with the figure itself::
 
     figure, ax = plotting.axes()
     ax.plot(widths, spread)
     ax.set(xlabel="key width $d_k$", ylabel="standard deviation of a score")
     figure
 
-Labels may hold maths between dollar signs. Simple maths (letters, Greek, sub- and superscripts, $\mathbf{W}$) stays
-text in the reader's fonts; fractions, roots and accents become outlines.
+Labels may hold maths between dollar signs. Simple maths (letters, Greek, sub- and superscripts,
+$\mathbf{W}$) stays text in the reader's fonts; fractions, roots and accents become outlines.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (9, 2)), (0, (3, 1.5))]
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
@@ -102,7 +102,8 @@ def axes(
 ) -> tuple[BookFigure, Any]:
     """Make a figure with axes in the book's style.
 
-    The style is set for the whole process (matplotlib reads it at each later call), pyplot is not used.
+    The style is set for the whole process (matplotlib reads it at each later call), pyplot is not
+    used.
 
     Args:
         nrows: rows of small multiples.
@@ -149,7 +150,8 @@ def heatmap(
 ) -> None:
     """Draw a matrix as cells of one colour, the stronger the larger: weights, masks, scores.
 
-    Negative numbers take the second colour, NaN and infinities (forbidden positions) a thin stroke. Row 0 is at the top.
+    Negative numbers take the second colour, NaN and infinities (forbidden positions) a thin stroke.
+    Row 0 is at the top.
 
     Args:
         ax: where to draw.
@@ -250,7 +252,9 @@ def end_labels(ax: Axes, *, gap: float = 6.0) -> None:
 
 
 def diagram(alt: str = "") -> Diagram:
-    r"""Make an empty structure diagram: a schemdraw drawing with `box`, `circle`, `cells`, `arrow`, `note`, `frame`.
+    r"""Make an empty structure diagram.
+
+    It is a schemdraw drawing with `box`, `circle`, `cells`, `arrow`, `note` and `frame`.
 
     >>> drawing = diagram()
     >>> query = drawing.box("query $q$", (0, 1.5), colour=COLOURS[0])

@@ -1,23 +1,22 @@
 """The claims ledger: every number that the book sets beside a paper's or a theorem's.
 
-`docs/claims.toml` lists the claims, `docs/labs/results/*.json` holds what the labs measured. Pages cite a claim by
-its id: `{claim scores/std}` is `Ledger.value`, `{claim scores/std published}` is `Ledger.published`,
-`{claim scores/std bound}` is `Ledger.bound`. `Ledger.scoreboard` is the table of docs/claims.md, which marks its place
-with a line `{scoreboard}`. `problems` says everything that is wrong with a ledger; a test holds it empty.
+`docs/claims.toml` lists the claims, `docs/labs/results/*.json` holds what the labs measured. Pages
+cite a claim by its id: `{claim scores/std}` is `Ledger.value`, `{claim scores/std published}` is
+`Ledger.published`, `{claim scores/std bound}` is `Ledger.bound`. `Ledger.scoreboard` is the table
+of docs/claims.md, which marks its place with a line `{scoreboard}`. `problems` says everything that
+is wrong with a ledger; a test holds it empty.
 
 A claim's fields:
 
-    id          "stem/name", unique
-    chapter     the chapter's file name without ".md", such as "03-scores"
-    statement   one sentence; what a higher or lower number means follows from the bound
-    kind        theorem | reproduced | scaled-down | analogue | quoted
-    source      BibTeX key of docs/bibliography.bib; where: "section 3.2.1, footnote 4"
-    published   the source's number or formula, as printed; checked: true where it was read in the source itself
-    test        of a theorem: "tests/test_scores.py::test_name"
-    lab, value  of a measured kind: the lab's stem and the quantity in its result
-    min, max    our bound on the worst seed, one of them or both
-    format      how to print the numbers, such as ".1%" or ".3g"
-    failed      why the published result did not reproduce (absent where it did); min and max then hold our own number
+    id          "stem/name", unique chapter     the chapter's file name without ".md", such as
+    "03-scores" statement   one sentence; what a higher or lower number means follows from the bound
+    kind        theorem | reproduced | scaled-down | analogue | quoted source      BibTeX key of
+    docs/bibliography.bib; where: "section 3.2.1, footnote 4" published   the source's number or
+    formula, as printed; checked: true where it was read in the source itself test        of a
+    theorem: "tests/test_scores.py::test_name" lab, value  of a measured kind: the lab's stem and
+    the quantity in its result min, max    our bound on the worst seed, one of them or both format
+    how to print the numbers, such as ".1%" or ".3g" failed      why the published result did not
+    reproduce (absent where it did); min and max then hold our own number
 """
 
 import ast
@@ -106,9 +105,10 @@ class Ledger:
             raise LedgerError(f"claim {identifier!r} is of kind {claim.kind}: nothing is measured")
         values = self.results.get(claim.lab, {}).get("values", {})
         if claim.value not in values:
+            path = f"docs/labs/results/{claim.lab}.json"
+            holds = f"holds {', '.join(sorted(values))}" if values else "does not exist"
             raise LedgerError(
-                f"claim {identifier!r} needs {claim.value!r} from docs/labs/results/{claim.lab}.json, "
-                f"which holds {sorted(values) or 'no such file'}"
+                f"claim {identifier!r} needs {claim.value!r} of {path}, which {holds}"
             )
         return float(values[claim.value]["worst"])
 
@@ -151,7 +151,7 @@ class Ledger:
 
 
 def load(root: Path = ROOT) -> Ledger:
-    """Read docs/claims.toml; entries that cannot be read are kept as faults, for `problems` to report."""
+    """Read docs/claims.toml; what is wrong with its entries is kept for `problems` to report."""
     path = root / "docs" / "claims.toml"
     faults: list[str] = []
     claims: dict[str, Claim] = {}
@@ -176,7 +176,7 @@ def load(root: Path = ROOT) -> Ledger:
 
 
 def problems(ledger: Ledger) -> list[str]:
-    """List everything that is wrong with a ledger, each fault as one sentence that names the claim."""
+    """List everything that is wrong with a ledger, each fault with the name of its claim."""
     found = list(ledger.faults)
     bibliography = ledger.root / "docs" / "bibliography.bib"
     text = bibliography.read_text(encoding="utf-8") if bibliography.exists() else ""

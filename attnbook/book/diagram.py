@@ -1,12 +1,14 @@
 """Structure diagrams: rounded boxes, arrows, rows of cells, with maths in their labels.
 
-Coordinates are in schemdraw's units: one unit is half an inch, and a label's line is about a third of a unit high.
-Every helper adds to the drawing at once and returns the element, whose `N`, `E`, `S`, `W` and `center` are points.
+Coordinates are in schemdraw's units: one unit is half an inch, and a label's line is about a third
+of a unit high. Every helper adds to the drawing at once and returns the element, whose `N`, `E`,
+`S`, `W` and `center` are points.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import schemdraw
 from schemdraw.backends import svg as schemdraw_svg
 from schemdraw.elements import Element
@@ -40,7 +42,16 @@ def _tint(colour: str, share: float) -> str:
     return f"{colour}{round(255 * min(max(share, 0.0), 1.0)):02x}"
 
 
-class Diagram(schemdraw.Drawing):  # type: ignore[misc]
+def _rectangle(x0: float, y0: float, x1: float, y1: float, radius: float = 0) -> list[Any]:
+    """The path of a rectangle, its corners rounded."""
+    r = radius
+    path: list[Any] = ["M", (x0 + r, y1), "L", (x1 - r, y1), "Q", (x1, y1), (x1, y1 - r)]
+    path += ["L", (x1, y0 + r), "Q", (x1, y0), (x1 - r, y0), "L", (x0 + r, y0)]
+    path += ["Q", (x0, y0), (x0, y0 + r), "L", (x0, y1 - r), "Q", (x0, y1), (x0 + r, y1), "Z"]
+    return path if radius else ["M", (x0, y1), "L", (x1, y1), "L", (x1, y0), "L", (x0, y0), "Z"]
+
+
+class Diagram(schemdraw.Drawing):
     """A schemdraw drawing in the book's style; make one with `attnbook.plotting.diagram`."""
 
     def __init__(self, alt: str = "") -> None:
@@ -92,10 +103,7 @@ class Diagram(schemdraw.Drawing):  # type: ignore[misc]
         need = _size(label, FONT_SIZE)
         w = (max(need[0] + 0.6, 1.8) if width is None else width) / 2
         h = (max(need[1] + 0.4, 1.0) if height is None else height) / 2
-        r = min(0.22, w, h)
-        path: list[Any] = ["M", (r - w, h), "L", (w - r, h), "Q", (w, h), (w, h - r)]
-        path += ["L", (w, r - h), "Q", (w, -h), (w - r, -h), "L", (r - w, -h)]
-        path += ["Q", (-w, -h), (-w, r - h), "L", (-w, h - r), "Q", (-w, h), (r - w, h), "Z"]
+        path = _rectangle(-w, -h, w, h, radius=min(0.22, w, h))
         fill = _tint(colour, 0.06 if colour == INK else 0.14) if filled else "none"
         outline = SegmentPath(
             path, color=colour, lw=LINE, ls="--" if dashed else "-", fill=fill, zorder=1
@@ -123,7 +131,7 @@ class Diagram(schemdraw.Drawing):  # type: ignore[misc]
         anchors = {side: (radius * x, radius * y) for side, (x, y) in _OUT.items()}
         return self._put([ring, text], at, anchors | {"center": (0.0, 0.0)})
 
-    def note(self, label: str, at: XY, *, align: str = "center", colour: str = MUTED) -> Element:
+    def note(self, label: str, at: XY, *, align: Any = "center", colour: str = MUTED) -> Element:
         """Add free text, smaller than a box's; `align` is "left", "center" or "right".
 
         >>> from attnbook import plotting
@@ -152,8 +160,8 @@ class Diagram(schemdraw.Drawing):  # type: ignore[misc]
 
         Args:
             at: the centre.
-            weights: rows of numbers in 0..1, drawn as shades; one flat row of floats; or `(rows, columns)` as two
-                integers for evenly shaded cells.
+            weights: rows of numbers in 0..1, drawn as shades; one flat row of floats; or `(rows,
+                columns)` as two integers for evenly shaded cells.
             label: above the grid.
             colour: of the cells.
             size: side of a cell in units.
@@ -163,23 +171,19 @@ class Diagram(schemdraw.Drawing):  # type: ignore[misc]
         >>> grid.E.x
         0.75
         """
+        grid = np.asarray(weights, dtype=float)
         if isinstance(weights, tuple) and all(isinstance(n, int) for n in weights):
-            rows: list[list[float]] = [[0.22] * int(weights[1])] * int(weights[0])  # type: ignore[arg-type]
-        else:
-            rows = (
-                [list(r) for r in weights] if isinstance(weights[0], Sequence) else [list(weights)]
-            )  # type: ignore[arg-type, call-overload]
-        w, h = size * len(rows[0]) / 2, size * len(rows) / 2
+            grid = np.full([int(n) for n in grid], 0.22)
+        grid = np.atleast_2d(grid)
+        h, w = size * grid.shape[0] / 2, size * grid.shape[1] / 2
         segments: list[Any] = []
-        for i, row in enumerate(rows):
-            for j, weight in enumerate(row):
-                x, y = size * j - w, h - size * i
-                corners = [(x, y), (x + size, y), (x + size, y - size), (x, y - size)]
-                path = ["M", corners[0], "L", corners[1], "L", corners[2], "L", corners[3], "Z"]
-                fill = _tint(colour, weight)
-                segments.append(SegmentPath(path, color=colour, lw=1, fill=fill, zorder=1))
+        for (i, j), weight in np.ndenumerate(grid):
+            x, y = size * j - w, h - size * i
+            path = _rectangle(x, y - size, x + size, y)
+            fill = _tint(colour, float(weight))
+            segments.append(SegmentPath(path, color=colour, lw=1, fill=fill, zorder=1))
         if label:
-            align = ("center", "bottom")
+            align: Any = ("center", "bottom")
             segments.append(
                 SegmentText((0, h + 0.12), label, align=align, color=INK, fontsize=FONT_SIZE)
             )
@@ -204,7 +208,7 @@ class Diagram(schemdraw.Drawing):  # type: ignore[misc]
         dashed: bool = False,
         head: str = "->",
     ) -> Element:
-        """Add an arrow between two boxes or points: straight where they are in line, a smooth bend elsewhere.
+        """Add an arrow between boxes or points: straight where in line, else a smooth bend.
 
         Args:
             start: an element of this drawing, or a point.
@@ -236,13 +240,8 @@ class Diagram(schemdraw.Drawing):  # type: ignore[misc]
         part = 0.5 if {leave, arrive} in ({"E", "W"}, {"N", "S"}) else 0.62
         run = max(part * (abs(q.x - p.x) if ux else abs(q.y - p.y)), 0.5)
         land = max(part * (abs(q.x - p.x) if vx else abs(q.y - p.y)), 0.5)
-        line: dict[str, Any] = {
-            "color": colour,
-            "lw": LINE,
-            "ls": "--" if dashed else "-",
-            "zorder": 2,
-        }
-        line |= {"arrow": head or None, "arrowwidth": 0.22, "arrowlength": 0.3}
+        line: dict[str, Any] = {"color": colour, "lw": LINE, "ls": "--" if dashed else "-"}
+        line |= {"arrow": head or None, "arrowwidth": 0.22, "arrowlength": 0.3, "zorder": 2}
         straight = abs(q.x - p.x) < 1e-6 or abs(q.y - p.y) < 1e-6
         straight = straight or not (isinstance(start, Element) or isinstance(end, Element))
         controls = [
@@ -260,7 +259,7 @@ class Diagram(schemdraw.Drawing):  # type: ignore[misc]
         if label:
             level = abs(q.x - p.x) >= abs(q.y - p.y)
             away = (0.0, 0.1) if level else (0.14, 0.0)
-            align = ("center", "bottom") if level else ("left", "center")
+            align: Any = ("center", "bottom") if level else ("left", "center")
             xy = (centre.x + away[0], centre.y + away[1])
             segments.append(SegmentText(xy, label, align=align, color=INK, fontsize=FONT_SIZE - 1))
         anchors = {"center": (centre.x, centre.y), "start": (p.x, p.y), "end": (q.x, q.y)}
@@ -280,8 +279,8 @@ class Diagram(schemdraw.Drawing):  # type: ignore[misc]
         boxes = [element.get_bbox(transform=True) for element in elements]
         left, right = min(b.xmin for b in boxes) - pad, max(b.xmax for b in boxes) + pad
         low, high = min(b.ymin for b in boxes) - pad, max(b.ymax for b in boxes) + pad
-        path = ["M", (left, low), "L", (right, low), "L", (right, high), "L", (left, high), "Z"]
-        align = ("left", "bottom")
+        path = _rectangle(left, low, right, high)
+        align: Any = ("left", "bottom")
         segments: list[Any] = [
             SegmentPath(path, color=colour, lw=1.2, ls="--", fill="none", zorder=0)
         ]

@@ -1,9 +1,9 @@
 r"""Short labels with a little maths, as SVG text that stays text.
 
-A label such as ``key width $d_k$`` becomes one ``<text>`` with ``<tspan>``s: letters in italics, lowered
-subscripts, Greek in Unicode. It is set in the reader's own fonts, can be searched and selected, and
-follows the page's ink. Maths that needs a second dimension (fractions, roots, accents) is beyond this module:
-`spans` answers None and the caller draws outlines.
+A label such as ``key width $d_k$`` becomes one ``<text>`` with ``<tspan>``s: letters in italics,
+lowered subscripts, Greek in Unicode. It is set in the reader's own fonts, can be searched and
+selected, and follows the page's ink. Maths that needs a second dimension (fractions, roots,
+accents) is beyond this module: `spans` answers None and the caller draws outlines.
 """
 
 import re
@@ -12,29 +12,26 @@ from xml.etree import ElementTree as ET
 
 MATHS_FAMILY = "'STIX Two Text', 'Times New Roman', Times, serif"
 
-_GREEK = dict(
-    zip(
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau "
-        "upsilon phi chi psi omega varepsilon varphi ell partial".split(),
-        "αβγδϵζηθικλμνξπρστυϕχψωεφℓ∂",
-        strict=True,
-    )
+
+def _table(pairs: str) -> dict[str, str]:
+    """Read "name sign name sign ..." as a table."""
+    words = iter(pairs.split())
+    return dict(zip(words, words, strict=True))
+
+
+_GREEK = _table(
+    "alpha α beta β gamma γ delta δ epsilon ϵ zeta ζ eta η theta θ iota ι kappa κ lambda λ mu μ "
+    "nu ν xi ξ pi π rho ρ sigma σ tau τ upsilon υ phi ϕ chi χ psi ψ omega ω varepsilon ε varphi φ "
+    "ell ℓ partial ∂"
 )
-_UPRIGHT = dict(
-    zip(
-        "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega top infty sum prod int nabla "
-        "forall exists emptyset ldots cdots dots vdots prime lVert rVert Vert langle rangle".split(),
-        "ΓΔΘΛΞΠΣΥΦΨΩ⊤∞∑∏∫∇∀∃∅…⋯…⋮′‖‖‖⟨⟩",
-        strict=True,
-    )
-) | {"{": "{", "}": "}", "%": "%", "$": "$", "#": "#", "&": "&", "_": "_", "|": "‖"}
-_RELATIONS = dict(
-    zip(
-        "leq geq neq le ge ne approx sim propto in to rightarrow leftarrow mapsto times cdot pm odot "
-        "oplus otimes ll gg equiv circ".split(),
-        "≤≥≠≤≥≠≈∼∝∈→→←↦×⋅±⊙⊕⊗≪≫≡∘",
-        strict=True,
-    )
+_UPRIGHT = _table(
+    "Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Upsilon Υ Phi Φ Psi Ψ Omega Ω top ⊤ "
+    "infty ∞ sum ∑ prod ∏ int ∫ nabla ∇ forall ∀ exists ∃ emptyset ∅ ldots … cdots ⋯ dots … "
+    "vdots ⋮ prime ′ lVert ‖ rVert ‖ Vert ‖ | ‖ langle ⟨ rangle ⟩ { { } } % % $ $ # # & & _ _"
+)
+_RELATIONS = _table(
+    "leq ≤ geq ≥ neq ≠ le ≤ ge ≥ ne ≠ approx ≈ sim ∼ propto ∝ in ∈ to → rightarrow → leftarrow ← "
+    "mapsto ↦ times × cdot ⋅ pm ± odot ⊙ oplus ⊕ otimes ⊗ ll ≪ gg ≫ equiv ≡ circ ∘"
 )
 _SPACES = {",": "\u2009", ":": "\u2005", ";": "\u2004", " ": " ", "quad": "\u2003", "!": ""}
 _NAMES = ["exp", "log", "ln", "tanh", "cos", "sin", "max", "min", "arg", "sup", "inf", "det", "dim"]

@@ -1,15 +1,16 @@
-"""Labs: experiments whose source is a Python file, whose executed notebook and numbers are committed.
+"""Labs: experiments kept as a Python file, an executed notebook and measured numbers.
 
-A lab is `docs/labs/STEM.py` in jupytext's percent format. It ends by calling `save` with what it measured.
-`python -m attnbook.book.labs [STEM ...] [--force]` executes the labs whose code has changed since
-their last run (by hash: the lab's own code, and every `attnbook` module that it reaches; comments, docstrings
-and Markdown cells do not count) and writes
+A lab is `docs/labs/STEM.py` in jupytext's percent format. It ends by calling `save` with what it
+measured. `python -m attnbook.book.labs [STEM ...] [--force]` executes the labs whose code has
+changed since their last run (by hash: the lab's own code, and every `attnbook` module that it
+reaches; comments, docstrings and Markdown cells do not count) and writes
 
 - `docs/labs/STEM.ipynb`: the executed notebook, its figures as SVG;
 - `docs/labs/results/STEM.json`: the measured values, for the claims ledger.
 
-Where only prose or comments changed, the notebook's text is brought up to date without running anything.
-Figures come from `attnbook.plotting` (`axes(alt=...)` and `diagram(alt=...)` say what is seen).
+Where only prose or comments changed, the notebook's text is brought up to date without running
+anything. Figures come from `attnbook.plotting` (`axes(alt=...)` and `diagram(alt=...)` say what is
+seen).
 """
 
 import argparse
@@ -42,13 +43,14 @@ def save(
 ) -> dict[str, float]:
     r"""Record what a lab measured, and print it; the last call of every lab.
 
-    The file is written only where the lab runner executes the lab: a reader who runs the notebook sees the numbers
-    and changes nothing.
+    The file is written only where the lab runner executes the lab: a reader who runs the notebook
+    sees the numbers and changes nothing.
 
     Args:
         stem: the lab's name.
         seeds: the seeds that were run.
-        values: for each measured quantity, one number a seed (or a single number where no seed matters).
+        values: for each measured quantity, one number a seed (or a single number where no seed
+            matters).
         worst: for each quantity, `min` or `max`: which of its numbers is the worst.
         steps: the training steps of each run, or those of each kind of run.
         notes: a remark on a quantity.
@@ -150,8 +152,9 @@ def run(lab: Lab) -> None:
     """Execute a lab and write its notebook and its result.
 
     Raises:
-        RuntimeError: a cell raised, printed a path of this machine or drew a figure without alt text; or the lab never
-            called `save`, or called it under another name. Nothing is written then.
+        RuntimeError: a cell raised, printed a path of this machine or drew a figure without alt
+            text; or the lab never called `save`, or called it under another name. Nothing is
+            written then.
     """
     hashes = lab.hashes()
     notebook, saved = notebooks.execute(lab.source, _RESULT)
@@ -166,7 +169,7 @@ def run(lab: Lab) -> None:
 
 
 def refresh(lab: Lab) -> bool:
-    """Bring the prose and comments of an executed notebook up to date; True where something changed."""
+    """Bring a notebook's prose and comments up to date; True where something changed."""
     if not notebooks.difference(lab.source, lab.notebook):
         return False
     notebooks.write(notebooks.retext(lab.source, lab.notebook), lab.notebook)

@@ -1,7 +1,8 @@
 """Notebooks made from a lab's source: read, executed, cleaned, compared.
 
-A clean notebook is the same on every machine, but for what the lab measured: fixed cell ids, no versions in its metadata,
-no machine paths, no object addresses, a progress bar as the one line it ended with, figures as SVG with alt text.
+A clean notebook is the same on every machine, but for what the lab measured: fixed cell ids, no
+versions in its metadata, no machine paths, no object addresses, a progress bar as the one line it
+ended with, figures as SVG with alt text.
 """
 
 import os
@@ -146,7 +147,7 @@ def retext(source: Path, executed: Path) -> NotebookNode:
 
 
 def difference(source: Path, executed: Path) -> str:
-    """Say where a committed notebook and its source differ; an empty string when they agree cell by cell."""
+    """Say where a notebook and its source differ; an empty string when they agree."""
     notebook = nbformat.read(executed, as_version=4)
     wanted, found = read(source).cells, notebook.cells
     for number, (ours, theirs) in enumerate(zip(wanted, found, strict=False), 1):

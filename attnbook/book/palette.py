@@ -1,8 +1,9 @@
 """The colours of the book: one set for a light page, one for a dark page.
 
-Six colours that people with any of the common colour-vision deficiencies can tell apart, each at least 3:1 against
-its page (a test measures both). A figure is drawn in the light set; `attnbook.book.figures` turns each of its
-colours into a CSS variable, and `css` gives the values of those variables in both schemes.
+Six colours that people with any of the common colour-vision deficiencies can tell apart, each at
+least 3:1 against its page (a test measures both). A figure is drawn in the light set;
+`attnbook.book.figures` turns each of its colours into a CSS variable, and `css` gives the values of
+those variables in both schemes.
 """
 
 COLOURS = ["#264292", "#e3670c", "#187561", "#c15fa7", "#624d00", "#1492e3"]

@@ -61,7 +61,8 @@ def locate(dotted: str, package: Path = PACKAGE) -> Path | None:
 def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, Path]:
     """Find the modules of the package that some code imports, directly or through each other.
 
-    A name taken from a package, as in `from attnbook import attend`, counts for the module that defines it.
+    A name taken from a package, as in `from attnbook import attend`, counts for the module that
+    defines it.
 
     >>> names = reached([ast.parse("from attnbook import causal")])
     >>> "attnbook.masks" in names, "attnbook.scores" in names

@@ -1,6 +1,7 @@
 """A mechanism's own lines, for the "Source" panels of a page: read from the package, never copied.
 
-The file is read and parsed, not imported: while the site is served, an edit of the package shows at once.
+The file is read and parsed, not imported: while the site is served, an edit of the package shows at
+once.
 """
 
 import ast

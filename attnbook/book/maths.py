@@ -1,0 +1,258 @@
+r"""LaTeX to MathML Core while the site is built, and the maths font cut to what the site uses.
+
+    convert(html, page)             formulas of a page (pymdownx.arithmatex, generic) become <math>
+    convert_notebook(html, page)    the same for `$...$` and `$$...$$` in a notebook's Markdown
+    cells characters(html)                the characters that the page's formulas need of the font
+    write_font(characters, folder)  book-math.woff2 and the font's licence css(url)
+    the rules that use it
+
+No JavaScript: browsers lay MathML Core out themselves, given a font with a MATH table. An unknown
+command is an error that names the page and the formula.
+"""
+
+import html as entities
+import io
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from importlib import metadata, resources
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from fontTools import subset  # type: ignore[import-untyped]
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
+from math_core import LatexError, LatexToMathML
+
+FAMILY = "Book Math"
+FONT_FILE = "book-math.woff2"
+LICENCE_FILE = "book-math-LICENCE.txt"
+# What every formula may use, whatever the page: digits, letters, signs, fences, roots, accents.
+_ALWAYS = "".join(map(chr, range(0x20, 0x7F))) + "−×⋅′()[]{}|‖√⟨⟩⌊⌋⌈⌉ˆ¯˜→˙⏞⏟\u2061\u2062\u2063"
+_ARITHMATEX = re.compile(
+    r'<(?P<tag>span|div) class="arithmatex">'
+    r"(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])</(?P=tag)>",
+    re.S,
+)
+_DOLLARS = re.compile(
+    r"(?<!\\)\$\$(?P<display>.+?)(?<!\\)\$\$|(?<![\\$])\$(?=[^\s$])(?P<inline>[^$]*?[^\s$\\])\$(?![\d$])",
+    re.S,
+)
+_TAG = re.compile(r"(<!--.*?-->|<[^>]+>)", re.S)
+_MATH = re.compile(r"<math\b.*?</math>", re.S)
+_VOID = {
+    "area",
+    "base",
+    "br",
+    "col",
+    "embed",
+    "hr",
+    "img",
+    "input",
+    "link",
+    "meta",
+    "source",
+    "wbr",
+}
+_CODE = {"code", "pre", "script", "style", "svg", "math", "textarea"}
+_WIDE, _LONG = 26, 20
+_BREAKS = set("=≤≥≠≈∼∝∈→↦,<>≔")
+
+
+class MathsError(ValueError):
+    """A formula that cannot be set; the message names the page, the formula and the reason."""
+
+
+_converter = LatexToMathML(fancy_error=False)
+
+
+def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
+    r"""Convert one formula.
+
+    Raises:
+        MathsError: the formula uses an unknown command or is not well formed.
+
+    >>> mathml(r"d_k")
+    '<math><msub><mi>d</mi><mi>k</mi></msub></math>'
+    """
+    try:
+        made = str(_converter.convert_with_local_state(latex.strip(), displaystyle=display))
+    except LatexError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "not well formed"
+        raise MathsError(f"{page or 'formula'}: cannot set ${latex.strip()}$: {reason}") from None
+    made = made.replace("&ApplyFunction;", "\u2061").replace("\ufe00", "")
+    if not display:
+        return _breakable(made)
+    shown = len(re.sub(r"<[^>]+>|\s", "", made))
+    focus = (
+        ' tabindex="0"' if shown > _WIDE else ""
+    )  # a box that scrolls must be reachable by keyboard
+    return f'<div class="book-maths"{focus}>{made}</div>'
+
+
+def _breakable(made: str) -> str:
+    """Let a long inline formula wrap after its relations and commas; one <math> never would."""
+    root = ET.fromstring(made)
+    if len("".join(root.itertext()).replace(" ", "")) <= _LONG:
+        return made
+    pieces: list[ET.Element] = [ET.Element("math", root.attrib)]
+    for number, child in enumerate(root):
+        pieces[-1].append(child)
+        if child.tag == "mo" and child.text in _BREAKS and number + 1 < len(root):
+            child.attrib.setdefault("form", "infix")  # at the end of a row it would be a postfix
+            pieces.append(ET.Element("math", root.attrib))
+    return "<wbr>".join(ET.tostring(piece, encoding="unicode") for piece in pieces)
+
+
+def convert(html: str, page: str = "") -> str:
+    r"""Replace the formulas that `pymdownx.arithmatex` (generic) marked in a page's HTML.
+
+    >>> convert('<p>Width <span class="arithmatex">\\(d\\)</span></p>')
+    '<p>Width <math><mi>d</mi></math></p>'
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        display = match["display"] is not None
+        latex = entities.unescape(match["display"] if display else match["inline"])
+        return mathml(latex, display=display, page=page)
+
+    return _ARITHMATEX.sub(replace, html)
+
+
+def convert_notebook(html: str, page: str = "") -> str:
+    r"""Replace `$...$` and `$$...$$` in the Markdown cells of a page made by mkdocs-jupyter.
+
+    Code, outputs and the rest of the page stay as they are.
+
+    >>> convert_notebook('<div class="jp-RenderedMarkdown">Width $d$, <code>$x$</code></div>')
+    '<div class="jp-RenderedMarkdown">Width <math><mi>d</mi></math>, <code>$x$</code></div>'
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        display = match["display"] is not None
+        latex = entities.unescape(match["display"] if display else match["inline"])
+        return mathml(latex, display=display, page=page)
+
+    return _in_markdown(html, lambda text: _DOLLARS.sub(replace, text))
+
+
+def _in_markdown(html: str, change: Callable[[str], str]) -> str:
+    """Apply a change to the text, outside code, of rendered Markdown cells."""
+    parts: list[str] = []
+    stack: list[tuple[str, bool, bool]] = []  # name, inside Markdown, inside code
+    raw = ""
+    for piece in _TAG.split(html):
+        markdown, code = (stack[-1][1], stack[-1][2]) if stack else (False, False)
+        if not piece.startswith("<") or piece.startswith("<!"):
+            parts.append(
+                change(piece) if markdown and not code and not piece.startswith("<") else piece
+            )
+            continue
+        parts.append(piece)
+        name = re.match(r"</?\s*([\w-]*)", piece)[1].lower()  # type: ignore[index]
+        if raw:  # inside script or style anything may look like a tag
+            if piece.lower().startswith(f"</{raw}"):
+                raw = ""
+                stack.pop()
+            continue
+        if piece.startswith("</"):
+            if any(entry[0] == name for entry in stack):
+                while stack.pop()[0] != name:
+                    pass
+        elif name not in _VOID and not piece.endswith("/>"):
+            opened = "jp-RenderedMarkdown" in piece or "jp-MarkdownOutput" in piece
+            stack.append((name, markdown or opened, code or name in _CODE))
+            raw = name if name in ("script", "style") else ""
+    joined = "".join(parts)
+    # A formula in a paragraph of its own may not hold a <div> inside the <p>.
+    return re.sub(r'<p>(<div class="book-maths".*?</div>)</p>', r"\1", joined, flags=re.S)
+
+
+def characters(html: str) -> set[str]:
+    """Give the characters that the formulas of a page take from the maths font.
+
+    A single letter in `<mi>` is shown in italics, which is another character of the font.
+
+    >>> sorted(characters("<math><mi>d</mi><mo>+</mo></math>"))
+    ['+', 'd', '𝑑']
+    """
+    found: set[str] = set()
+    for match in _MATH.finditer(html):
+        source = match.group()
+        found |= set(entities.unescape(re.sub(r"<[^>]+>", "", source)))
+        for letter in re.findall(r"<mi>([^<]|&\w+;)</mi>", source):
+            found.add(_italic(entities.unescape(letter)))
+        found |= {"√"} if "<msqrt" in source or "<mroot" in source else set()
+    return {character for character in found if not character.isspace()}
+
+
+def _italic(letter: str) -> str:
+    """The mathematical italic of a Latin or Greek letter; other characters as they are."""
+    if letter == "h":
+        return "ℎ"
+    match = re.fullmatch(
+        r"(?:LATIN|GREEK) ((?:SMALL|CAPITAL)) LETTER (.+)", unicodedata.name(letter, "")
+    )
+    try:
+        return unicodedata.lookup(f"MATHEMATICAL ITALIC {match[1]} {match[2]}") if match else letter
+    except KeyError:
+        return letter
+
+
+def _source_font() -> Path:
+    return Path(str(resources.files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"))
+
+
+def font(needed: Iterable[str]) -> bytes:
+    """Cut the maths font to some characters and pack it as woff2; deterministic.
+
+    The MATH table stays, with the larger forms of fences, roots and sums that stretch, and the
+    forms for scripts.
+    """
+    options = subset.Options()
+    options.flavor = "woff2"
+    options.layout_features = ["ssty", "dtls", "flac", "mark", "mkmk", "ccmp"]
+    options.hinting = False
+    options.desubroutinize = True
+    options.drop_tables += ["DSIG"]
+    options.name_IDs = [0, 1, 2, 3, 4, 5, 6, 13, 14]
+    options.notdef_outline = True
+    with TTFont(_source_font(), recalcTimestamp=False) as face:
+        cutter = subset.Subsetter(options)
+        cutter.populate(text="".join(sorted({*needed, *_ALWAYS, *map(_italic, _ALWAYS)})))
+        cutter.subset(face)
+        face.flavor = "woff2"
+        buffer = io.BytesIO()
+        face.save(buffer, reorderTables=True)
+    return buffer.getvalue()
+
+
+def write_font(needed: Iterable[str], folder: Path) -> Path:
+    """Write the font for some characters, and its licence beside it; give the font's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FONT_FILE
+    path.write_bytes(font(needed))
+    with TTFont(_source_font(), lazy=True) as face:
+        names = {n: face["name"].getDebugName(n) for n in (0, 1, 5, 13, 14)}
+    (folder / LICENCE_FILE).write_text(
+        f"{FONT_FILE} is a subset of {names[1]}, {names[5]}, from the copy in the Python "
+        f"package ziamath {metadata.version('ziamath')}.\n\n{names[0]}\n\n{names[13]}\n{names[14]}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def css(url: str = FONT_FILE) -> str:
+    """Give the CSS rules for formulas; `url` leads from the stylesheet to the font.
+
+    >>> "font-display:swap" in css()
+    True
+    """
+    return (
+        f'@font-face{{font-family:"{FAMILY}";src:url("{url}") format("woff2");'
+        "font-display:swap}\n"
+        f'math{{font-family:"{FAMILY}","STIX Two Math","Cambria Math",math,serif;'
+        "font-size:1.08em}\n"
+        ".book-maths{overflow:auto hidden;padding:.35em 0;margin:.6em 0}\n"
+        ".book-maths>math{margin:0 auto}\n"
+        "mtable[displaystyle=true]>mtr>mtd{padding-top:.3em;padding-bottom:.3em}\n"
+    )
