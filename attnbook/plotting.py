@@ -28,7 +28,7 @@ from matplotlib.path import Path
 
 from attnbook.book.diagram import Diagram
 from attnbook.book.figures import to_svg
-from attnbook.book.palette import ACCENT, COLOURS, COLOURS_DARK, GRID, INK, MUTED, PAPER
+from attnbook.book.palette import ACCENT, COLOURS, COLOURS_DARK, GRID, INK, MUTED, PAPER, reads_on
 
 __all__ = [
     "ACCENT",
@@ -174,7 +174,7 @@ def heatmap(
     finite = np.isfinite(values)
     limit = max(1.0, float(np.abs(values[finite]).max(initial=0.0))) if limit is None else limit
     half = 0.47 if max(height, width) <= 16 else 0.5
-    cells: dict[tuple[str, float], list[Path]] = {}
+    cells: dict[tuple[str, float], list[tuple[int, int]]] = {}
     for i, j in np.ndindex(height, width):
         value = float(values[i, j])
         if not finite[i, j]:
@@ -182,16 +182,16 @@ def heatmap(
             ax.plot(*stroke, color=MUTED, linewidth=1, linestyle="-")
             continue
         share = round(min(abs(value) / limit, 1.0), 2)
-        corners = [(j - half, i - half), (j + half, i - half), (j + half, i + half)]
-        corners += [(j - half, i + half), (j - half, i - half)]
         kind = (ACCENT if value > 0 else COLOURS[1], share)
-        cells.setdefault(kind, []).append(Path(corners, closed=True))
+        cells.setdefault(kind, []).append((i, j))
         if annotate:
-            colour = PAPER if share > 0.55 else INK
-            ax.text(j, i, f"{value:{format}}", ha="center", va="center", color=colour, fontsize=10)
-    for (colour, share), paths in cells.items():  # one shape a shade: no seams, a small file
+            colour = reads_on(kind[0], share)
+            ax.text(
+                j, i, f"{value:{format}}", ha="center", va="center", color=colour, fontsize=10.5
+            )
+    for (colour, share), places in cells.items():  # one shape a shade: no seams, a small file
         if share:
-            shape = Path.make_compound_path(*paths)
+            shape = Path.make_compound_path(*_rectangles(places, half))
             ax.add_patch(PathPatch(shape, facecolor=to_rgba(colour, share), linewidth=0))
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
     ax.grid(False)
@@ -208,6 +208,29 @@ def heatmap(
         ax.set_yticks(range(height), rows)
     elif height <= 16:
         ax.set_yticks(range(height))
+
+
+def _rectangles(places: list[tuple[int, int]], half: float) -> list[Path]:
+    """Outline cells, given row by row; neighbours that touch become one rectangle."""
+    runs: list[tuple[int, int, int]] = []
+    for i, j in places:
+        if runs and half == 0.5 and runs[-1][0] == i and runs[-1][2] == j - 1:
+            runs[-1] = (i, runs[-1][1], j)
+        else:
+            runs.append((i, j, j))
+    return [
+        Path(
+            [
+                (first - half, i - half),
+                (last + half, i - half),
+                (last + half, i + half),
+                (first - half, i + half),
+                (first - half, i - half),
+            ],
+            closed=True,
+        )
+        for i, first, last in runs
+    ]
 
 
 def shades(count: int, colour: str = ACCENT) -> list[tuple[float, float, float, float]]:

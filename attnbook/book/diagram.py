@@ -150,7 +150,7 @@ class Diagram(schemdraw.Drawing):
     def cells(
         self,
         at: XY,
-        weights: Sequence[Sequence[float]] | Sequence[float] | tuple[int, int],
+        weights: Any,
         *,
         label: str = "",
         colour: str = ACCENT,

@@ -30,6 +30,7 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _COLOUR = re.compile(
     r"#[0-9a-fA-F]{8}\b|#[0-9a-fA-F]{6}\b|#[0-9a-fA-F]{3}\b|\b(?:black|white)\b|rgba?\([^)]*\)"
 )
+_REFERENCE = re.compile(r'url\(#([^)]+)\)|href="#([^"]+)"')
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _GEOMETRY = {"d", "points", "x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "rx", "ry", "width"}
 _GEOMETRY |= {"height", "transform", "viewBox"}
@@ -142,17 +143,17 @@ def _finish(root: ET.Element, prefix: str, alt: str) -> str:
         },
     )
     svg.extend(root)
-    prefix = prefix or "f" + hashlib.sha256(ET.tostring(svg)).hexdigest()[:8]
     text = ET.tostring(svg, encoding="unicode")
-    used = dict.fromkeys(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
-    names = {a or b: f"{prefix}-{n}" for n, (a, b) in enumerate(used)}
+    used = dict.fromkeys(a or b for a, b in _REFERENCE.findall(text))
+    names = {old: f"@-{number}" for number, old in enumerate(used)}
     for element in svg.iter():
         identifier = element.attrib.pop("id", None)
         if identifier in names:
             element.set("id", names[identifier])
     text = ET.tostring(svg, encoding="unicode")
-    text = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{names[m.group(1)]})", text)
-    return re.sub(r'href="#([^"]+)"', lambda m: f'href="#{names[m.group(1)]}"', text)
+    text = _REFERENCE.sub(lambda m: m[0].replace(m[1] or m[2], names[m[1] or m[2]]), text)
+    prefix = prefix or "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    return re.sub(r'((?:id="|url\(#|href="#))@(?=-\d)', rf"\g<1>{prefix}", text)
 
 
 def _prune(element: ET.Element) -> None:

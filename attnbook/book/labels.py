@@ -7,7 +7,7 @@ accents) is beyond this module: `spans` answers None and the caller draws outlin
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree as ET
 
 MATHS_FAMILY = "'STIX Two Text', 'Times New Roman', Times, serif"
@@ -71,7 +71,7 @@ def spans(label: str) -> list[Span] | None:
             if number % 2 == 0:
                 found += [Span(part.replace(r"\$", "$"))] if part else []
             else:
-                found += _maths([t for t in _TOKEN.findall(part) if not t.isspace()])
+                found += _trimmed(_maths([t for t in _TOKEN.findall(part) if not t.isspace()]))
     except _TooHard:
         return None
     merged: list[Span] = []
@@ -87,6 +87,14 @@ def spans(label: str) -> list[Span] | None:
         else:
             merged.append(span)
     return merged
+
+
+def _trimmed(runs: list[Span]) -> list[Span]:
+    """A formula without the spaces that its signs leave at its ends."""
+    if runs:
+        runs[0] = replace(runs[0], text=runs[0].text.lstrip("\u2009"))
+        runs[-1] = replace(runs[-1], text=runs[-1].text.rstrip("\u2009"))
+    return runs
 
 
 def _argument(tokens: list[str]) -> list[str]:

@@ -235,7 +235,8 @@ def write_font(needed: Iterable[str], folder: Path) -> Path:
         names = {n: face["name"].getDebugName(n) for n in (0, 1, 5, 13, 14)}
     (folder / LICENCE_FILE).write_text(
         f"{FONT_FILE} is a subset of {names[1]}, {names[5]}, from the copy in the Python "
-        f"package ziamath {metadata.version('ziamath')}.\n\n{names[0]}\n\n{names[13]}\n{names[14]}\n",
+        f"package ziamath {metadata.version('ziamath')}.\n\n"
+        f"{names[0]}\n\n{names[13]}\n{names[14]}\n",
         encoding="utf-8",
     )
     return path

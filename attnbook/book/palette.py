@@ -25,6 +25,57 @@ VARIABLES = {
 }
 
 
+def contrast(one: str, other: str) -> float:
+    """Give the contrast ratio of two colours, from 1 to 21 (WCAG 2.1).
+
+    >>> round(contrast("#000000", "#ffffff"), 1)
+    21.0
+    """
+    light, dark = sorted((_luminance(_rgb(colour)) for colour in (one, other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def reads_on(colour: str, share: float) -> str:
+    """Choose INK or PAPER for text on a cell of a palette colour with some opacity.
+
+    The choice is the one that is easier to read in the worse of the two schemes.
+
+    >>> reads_on(ACCENT, 0.1) == INK, reads_on(ACCENT, 0.9) == PAPER
+    (True, True)
+    """
+    dark = COLOURS_DARK[COLOURS.index(colour)]
+    ratios = {
+        INK: min(
+            contrast(INK, mix(colour, PAPER, share)),
+            contrast(INK_DARK, mix(dark, PAPER_DARK, share)),
+        ),
+        PAPER: min(
+            contrast(PAPER, mix(colour, PAPER, share)),
+            contrast(PAPER_DARK, mix(dark, PAPER_DARK, share)),
+        ),
+    }
+    return max(ratios, key=ratios.__getitem__)
+
+
+def mix(colour: str, ground: str, share: float) -> str:
+    """Give what a colour with some opacity looks like on a ground.
+
+    >>> mix("#ff0000", "#ffffff", 0.5)
+    '#ff8080'
+    """
+    pairs = zip(_rgb(colour), _rgb(ground), strict=True)
+    return "#" + "".join(f"{round(255 * (share * a + (1 - share) * b)):02x}" for a, b in pairs)
+
+
+def _rgb(colour: str) -> list[float]:
+    return [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+
+
+def _luminance(rgb: list[float]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def css(light: str = ":root", dark: str = "[data-md-color-scheme=slate]") -> str:
     """Give the colours of both schemes as CSS rules for the two selectors.
 
