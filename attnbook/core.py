@@ -182,7 +182,7 @@ def aggregate(
 
     Raises:
         TypeError: an input is not a floating-point tensor.
-        ValueError: the number of positions differs.
+        ValueError: the number of positions differs, or the leading axes do not broadcast.
 
     Source:
         Bahdanau, Cho, Bengio 2015, equation 5.
@@ -192,6 +192,7 @@ def aggregate(
     """
     _check_tensor("weights", weights)
     _check_tensor("value", value)
+    _check_fit("weights", weights, "value", value)
     if weights.shape[-1] != value.shape[-2]:
         raise ValueError(
             f"weights have {weights.shape[-1]} positions but value has {value.shape[-2]}"

@@ -49,7 +49,7 @@ def softmax(scores: Float[Tensor, "*b S"], temperature: float = 1.0) -> Float[Te
     tensor([0., 0., 0.])
     """
     _check_temperature(temperature)
-    return _by_row(scores, lambda z: torch.softmax(z / temperature, dim=-1))
+    return _by_row(scores, lambda z: _soften(z, temperature))
 
 
 def sparsemax(scores: Float[Tensor, "*b S"]) -> Float[Tensor, "*b S"]:
@@ -140,7 +140,7 @@ def hardmax(scores: Float[Tensor, "*b S"]) -> Float[Tensor, "*b S"]:
     >>> hardmax(torch.tensor([0.0, 3.0, 1.0]))
     tensor([0., 1., 0.])
     """
-    return _by_row(scores, lambda z: _straight_through(torch.softmax(z, dim=-1)))
+    return _by_row(scores, lambda z: _straight_through(z, torch.softmax(z, dim=-1)))
 
 
 def gumbel(
@@ -171,8 +171,9 @@ def gumbel(
 
     def normalize(scores: Float[Tensor, "*b S"]) -> Float[Tensor, "*b S"]:
         def rule(z: Tensor) -> Tensor:
-            soft = torch.softmax((z + _gumbel_noise(z, generator)) / temperature, dim=-1)
-            return _straight_through(soft) if hard else soft
+            noisy = z + _gumbel_noise(z, generator)
+            soft = _soften(noisy, temperature)
+            return _straight_through(noisy, soft) if hard else soft
 
         return _by_row(scores, rule)
 
@@ -203,7 +204,7 @@ def sample(generator: torch.Generator | None = None) -> Callable[[Tensor], Tenso
     """
 
     def normalize(scores: Float[Tensor, "*b S"]) -> Float[Tensor, "*b S"]:
-        return _by_row(scores.detach(), lambda z: _one_hot(z + _gumbel_noise(z, generator)))
+        return _by_row(scores, lambda z: _one_hot(z.detach() + _gumbel_noise(z, generator)))
 
     return normalize
 
@@ -221,6 +222,7 @@ def log_probability(
         `(*b,)`, in nats; 0 where nothing was chosen, `-inf` where a forbidden key was.
 
     Raises:
+        TypeError: the scores or the choice are not floating-point.
         ValueError: the shapes differ.
 
     Source:
@@ -229,6 +231,8 @@ def log_probability(
     >>> log_probability(torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 0.0, 0.0]])).exp()
     tensor([0.2500])
     """
+    _check_floating("scores", scores)
+    _check_floating("choice", choice)
     if scores.shape != choice.shape:
         raise ValueError(
             f"choice has shape {tuple(choice.shape)} but scores have {tuple(scores.shape)}"
@@ -280,23 +284,22 @@ class LinearChain(nn.Module):
         unary = torch.stack([torch.zeros_like(scores), scores], dim=-1)  # (*b, S, 2)
         last = scores.shape[-1] - 1
 
+        # Each message is brought back to log-probabilities, or it would grow along the chain.
         forward = [unary[..., 0, :]]
         for i in range(last):
             arrivals = forward[-1].unsqueeze(-1) + links[..., i, :, :]
-            forward.append(unary[..., i + 1, :] + arrivals.logsumexp(-2))
+            forward.append((unary[..., i + 1, :] + arrivals.logsumexp(-2)).log_softmax(-1))
         backward = [torch.zeros_like(unary[..., 0, :])]
         for i in reversed(range(last)):
             departures = links[..., i, :, :] + (unary[..., i + 1, :] + backward[-1]).unsqueeze(-2)
-            backward.append(departures.logsumexp(-1))
+            backward.append(departures.logsumexp(-1).log_softmax(-1))
         joint = torch.stack(forward, dim=-2) + torch.stack(backward[::-1], dim=-2)
         return torch.softmax(joint, dim=-1)[..., 1]
 
 
 def _by_row(scores: Tensor, rule: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply `rule` in at least float32 and keep the law: -inf gets 0, a row of -inf gets zeros."""
-    if not isinstance(scores, Tensor) or not scores.is_floating_point():
-        got = scores.dtype if isinstance(scores, Tensor) else type(scores).__name__
-        raise TypeError(f"scores must be a floating-point tensor, got {got}")
+    _check_floating("scores", scores)
     if scores.shape[-1] == 0:
         return scores.clone()
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
@@ -307,30 +310,40 @@ def _by_row(scores: Tensor, rule: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _entmax(scores: Tensor, alpha: float) -> Tensor:
-    """`max((alpha - 1) score - tau, 0) ^ (1 / (alpha - 1))`, with tau such that rows sum to one."""
-    z = (alpha - 1) * (scores - scores.amax(dim=-1, keepdim=True).detach())
-    z = z.clamp_min(-1.0)  # tau >= -1, so that what lies below has weight 0 in any case
-    power = 1 / (alpha - 1)
+    """`_power(score - largest score - c)`, with `c >= 0` such that rows sum to one.
+
+    In the terms of Peters, Niculae, Martins, `tau = (alpha - 1) (largest score + c) - 1`.
+    """
+    z = scores - scores.amax(dim=-1, keepdim=True).detach()
     with torch.no_grad():
-        tau = _threshold(z, alpha)
-        above = torch.relu(z - tau)
-        slope = torch.where(above > 0, power * above ** (power - 1), 0.0).sum(-1, keepdim=True)
-    # One Newton step from the threshold: it polishes the value, and, as the equation that defines
-    # tau is solved to first order in z, it also carries tau's exact gradient.
-    excess = (torch.relu(z - tau) ** power).sum(dim=-1, keepdim=True) - 1
-    return torch.relu(z - (tau + excess / slope)) ** power
+        c = _offset(z, alpha)
+        weights = _power(z - c, alpha)
+        slope = torch.where(weights > 0, weights ** (2 - alpha), 0.0).sum(dim=-1, keepdim=True)
+    # One Newton step from there: it polishes the value, and, as the equation that defines c is
+    # solved to first order in z, it also carries c's exact gradient.
+    excess = _power(z - c, alpha).sum(dim=-1, keepdim=True) - 1
+    return _power(z - (c + excess / slope), alpha)
 
 
-def _threshold(z: Tensor, alpha: float) -> Tensor:
-    """The tau of `_entmax` for rows whose largest entry is 0."""
+def _power(x: Tensor, alpha: float) -> Tensor:
+    """`max(1 + (alpha - 1) x, 0) ^ (1 / (alpha - 1))`: becomes `exp(x)` as alpha falls to 1."""
+    base = (alpha - 1) * x
+    positive = base > -1
+    log = base.masked_fill(~positive, 0.0).log1p() / (alpha - 1)
+    return log.exp().masked_fill(~positive, 0.0)
+
+
+def _offset(z: Tensor, alpha: float) -> Tensor:
+    """The `c` of `_entmax` for rows whose largest entry is 0."""
     if alpha not in (1.5, 2.0):
-        low, high = torch.full_like(z[..., :1], -1.0), torch.zeros_like(z[..., :1])
+        low, high = torch.zeros_like(z[..., :1]), z.logsumexp(dim=-1, keepdim=True)
         for _ in range(torch.finfo(z.dtype).bits):
             middle = (low + high) / 2
-            heavy = (torch.relu(z - middle) ** (1 / (alpha - 1))).sum(-1, keepdim=True) >= 1
+            heavy = _power(z - middle, alpha).sum(dim=-1, keepdim=True) >= 1
             low, high = torch.where(heavy, middle, low), torch.where(heavy, high, middle)
         return low
-    top = z.sort(dim=-1, descending=True).values
+    scaled = ((alpha - 1) * z).clamp_min(-1.0)  # tau >= -1: what lies below has weight 0
+    top = scaled.sort(dim=-1, descending=True).values
     count = torch.arange(1, z.shape[-1] + 1, dtype=z.dtype, device=z.device)
     mean = top.cumsum(dim=-1) / count
     if alpha == 2.0:
@@ -339,20 +352,35 @@ def _threshold(z: Tensor, alpha: float) -> Tensor:
         spread = (top.square().cumsum(dim=-1) / count - mean.square()) * count
         tau = mean - ((1 - spread) / count).clamp_min(0.0).sqrt()
     support = (tau < top).sum(dim=-1, keepdim=True)
-    return tau.gather(-1, support - 1)
+    return (1 + tau.gather(-1, support - 1)) / (alpha - 1)
 
 
 def _one_hot(scores: Tensor) -> Tensor:
     return torch.zeros_like(scores).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
 
 
-def _straight_through(soft: Tensor) -> Tensor:
-    """One-hot in the forward pass, `soft` in the backward pass."""
-    return _one_hot(soft) + (soft - soft.detach())
+def _straight_through(scores: Tensor, soft: Tensor) -> Tensor:
+    """The largest score's one-hot in the forward pass, `soft` in the backward pass."""
+    return _one_hot(scores) + (soft - soft.detach())
+
+
+def _soften(scores: Tensor, temperature: float) -> Tensor:
+    """Softmax at a temperature, however low: the largest score is taken off before dividing."""
+    if temperature != 1.0:
+        scores = (scores - scores.amax(dim=-1, keepdim=True).detach()) / temperature
+    return torch.softmax(scores, dim=-1)
 
 
 def _gumbel_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return -torch.empty_like(like).exponential_(generator=generator).log()
+
+
+def _check_floating(name: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name} must be a floating-point tensor, got {got}")
+    if x.ndim == 0:
+        raise ValueError(f"{name} must have at least one axis, got a single number")
 
 
 def _check_temperature(temperature: float) -> None:
