@@ -1,0 +1,145 @@
+r"""Citations: `[@key]` and `[@key, section 3; @other]` in a page, and the page's list of references.
+
+    Bibliography(path).inline(r"@luong2015effective, section 3.1")   (Luong et al. 2015, section 3.1)
+    Bibliography(path).listed(["luong2015effective"])                the `<ul>` where the page says \bibliography
+
+Written in the text by author and year, as a reader says them, each linked to its entry on the same page. The
+simple mode of `mkdocs-bibtex` cannot set a place in the work, and its other mode needs pandoc.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from html import escape
+from pathlib import Path
+
+from pybtex.database import Entry, Person, parse_file
+from pybtex.richtext import Text
+
+# A pair of brackets with a key in it, but no link, image or footnote.
+PATTERN = re.compile(r"(?<![!\]\\\w])\[(?P<inside>[^\[\]]*?@[A-Za-z][^\[\]]*)\](?![(\[:])")
+_ONE = re.compile(r"(?:(?P<before>[^@]*?)\s+)?@(?P<key>[A-Za-z][\w:-]*)(?:,\s*(?P<place>.+))?", re.S)
+_VENUES = ("journal", "booktitle", "howpublished", "publisher", "school", "institution")
+
+
+class Bibliography:
+    """The works of one BibTeX file.
+
+    Args:
+        path: the file; a missing one is an empty bibliography.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Every work, by key."""
+        if not self.path.exists():
+            return {}
+        return dict(parse_file(str(self.path), bib_format="bibtex").entries)
+
+    def inline(self, inside: str) -> tuple[str, list[str]]:
+        """Set the inside of a citation's brackets.
+
+        Returns:
+            Markdown for the text, and the keys that it cites; ("", []) where it is no citation.
+
+        Raises:
+            KeyError: an unknown key; the message names it.
+        """
+        parts, keys = [], []
+        for part in inside.split(";"):
+            match = _ONE.fullmatch(part.strip())
+            if match is None:
+                return "", []
+            key = match["key"]
+            if key not in self.entries:
+                raise KeyError(key)
+            keys.append(key)
+            before = f"{match['before']} " if match["before"] else ""
+            place = f", {match['place']}" if match["place"] else ""
+            label = escape(self.label(key))
+            parts.append(f'{before}<a class="book-cite" href="#ref-{key}">{label}</a>{place}')
+        return f"({'; '.join(parts)})", keys
+
+    def label(self, key: str) -> str:
+        """Author and year, such as "Luong et al. 2015"."""
+        entry = self.entries[key]
+        names = [_surname(person) for person in entry.persons.get("author", [])]
+        who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+        return f"{who}\u00a0{entry.fields.get('year', '')}{self._letter(key)}"
+
+    def _letter(self, key: str) -> str:
+        """Nothing, or a, b, ... where two works share first authors and year."""
+        return self._letters.get(key, "")
+
+    @cached_property
+    def _letters(self) -> dict[str, str]:
+        groups: dict[tuple[str, str], list[str]] = {}
+        for key, entry in sorted(self.entries.items()):
+            names = [_surname(person) for person in entry.persons.get("author", [])]
+            who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+            groups.setdefault((who, entry.fields.get("year", "")), []).append(key)
+        return {
+            key: "abcdefghij"[n]
+            for keys in groups.values()
+            if len(keys) > 1
+            for n, key in enumerate(keys)
+        }
+
+    def listed(self, keys: Iterable[str]) -> str:
+        """The list of references of a page, in the order of authors and years."""
+
+        def order(key: str) -> tuple[str, str, str]:
+            entry = self.entries[key]
+            people = entry.persons.get("author", [])
+            return (_surname(people[0]).lower() if people else "", entry.fields["year"], key)
+
+        items = [self.entry(key) for key in sorted(dict.fromkeys(keys), key=order)]
+        return f'<ul class="book-references">\n{chr(10).join(items)}\n</ul>'
+
+    def entry(self, key: str) -> str:
+        """One work as an item of the list."""
+        entry = self.entries[key]
+        fields = entry.fields
+        people = [_full(person) for person in entry.persons.get("author", [])]
+        who = people[0] if len(people) == 1 else f"{', '.join(people[:-1])} and {people[-1]}"
+        parts = [f"{who} ({fields.get('year', '')}{self._letter(key)})."]
+        title = _html(fields.get("title", "")).rstrip(".")
+        parts.append(f"<cite>{title}</cite>{'' if title.endswith('?') else '.'}")
+        venue = next((_html(fields[name]) for name in _VENUES if fields.get(name)), "")
+        number = fields.get("volume", "") + (f"({fields['number']})" if "number" in fields else "")
+        pages = _html(fields.get("pages", "")).replace("--", "–")
+        where = " ".join(filter(None, [venue, number])) + (f", {pages}" if pages else "")
+        if where:
+            parts.append(f"{where}.")
+        if fields.get("eprint"):
+            url = f"https://arxiv.org/abs/{fields['eprint']}"
+            parts.append(f'<a href="{url}">arXiv:{escape(fields["eprint"])}</a>.')
+        elif fields.get("doi"):
+            doi = escape(fields["doi"])
+            parts.append(f'<a href="https://doi.org/{doi}">doi:{doi}</a>.')
+        elif fields.get("url"):
+            parts.append(f'<a href="{escape(fields["url"])}">{escape(fields["url"])}</a>.')
+        return f'<li id="ref-{key}">{" ".join(parts)}</li>'
+
+
+def _html(latex: str) -> str:
+    return str(Text.from_latex(" ".join(latex.split())).render_as("html"))
+
+
+def _plain(latex: str) -> str:
+    return str(Text.from_latex(latex).render_as("text"))
+
+
+def _surname(person: Person) -> str:
+    return _plain(" ".join([*person.prelast_names, *person.last_names]))
+
+
+def _full(person: Person) -> str:
+    given = [_plain(name) for name in [*person.first_names, *person.middle_names]]
+    initials = " ".join(
+        "-".join(f"{half[0]}." for half in name.split("-") if half) for name in given if name
+    )
+    return escape(f"{_surname(person)}, {initials}" if initials else _surname(person))

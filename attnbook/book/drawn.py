@@ -1,0 +1,205 @@
+"""What a page's code draws and computes, run once and kept until its code or what it uses changes.
+
+    results({"docs/index.md": text}, cache)      runs the pages that are not kept, side by side
+
+Each page runs in an interpreter of its own, so the site that is being served shows edits of the package, and pages
+cannot see each other. A page is kept by a digest of its code, of the package code that it reaches, of the code that
+draws, and of the versions of Python, torch, matplotlib, schemdraw and ziamath. Prose is not in it.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from attnbook.book.fences import PageError, parse
+from attnbook.book.reach import PACKAGE, code, digest, reached
+from attnbook.book.reach import parse as parse_file
+
+LIBRARIES = ("torch", "matplotlib", "schemdraw", "ziamath")
+DRAWING = (
+    "plotting.py",
+    *(
+        f"book/{name}.py"
+        for name in (
+            "attributes blocks checker console diagram drawn fences figures labels palette runner state"
+        ).split()
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A page's figures (SVG) and tables (rows of texts), by the index of their block."""
+
+    figures: dict[int, str]
+    tables: dict[int, list[dict[str, str]]]
+
+
+def key(text: str, name: str = "") -> str:
+    """The digest under which a page's results are kept.
+
+    >>> key("Some prose.\\n\\n```python\\nx = 1\\n```\\n") == key("Other.\\n```python\\nx = 1\\n```\\n")
+    True
+    """
+    blocks = parse(text, name)
+    trees = []
+    for block in blocks:
+        try:
+            trees.append(ast.parse(_unprompted(block.source)))
+        except SyntaxError:
+            continue  # running it says where
+    page = [json.dumps([b.language, b.source, sorted(b.attrs.items())]) for b in blocks]
+    return digest([*page, *(_code(path) for _, path in sorted(reached(trees).items())), _around()])
+
+
+def _unprompted(source: str) -> str:
+    """The imports of a block, prompts taken off; enough to see what it reaches."""
+    lines = source.splitlines()
+    if not any(line.startswith(">>>") for line in lines):
+        return source
+    return "\n".join(line[4:] for line in lines if line.startswith((">>> ", "... ", ">>>", "...")))
+
+
+def _code(path: Path) -> str:
+    stamp = path.stat()
+    return _code_at(path, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=256)
+def _code_at(path: Path, stamp: int, size: int) -> str:
+    return code(parse_file(path))
+
+
+def _around() -> str:
+    """What every page depends on: the code that draws, the data of the tasks, the versions."""
+    parts = [_code(PACKAGE / name) for name in DRAWING if (PACKAGE / name).exists()]
+    for path in sorted((PACKAGE / "tasks" / "data").glob("**/*")):
+        if path.is_file():
+            parts.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    versions = [f"{name} {_version(name)}" for name in LIBRARIES]
+    return digest([*parts, *versions, sys.version])
+
+
+@lru_cache(maxsize=16)
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def results(
+    pages: dict[str, str], cache: Path, root: Path = PACKAGE.parent
+) -> tuple[dict[str, Drawn], list[PageError]]:
+    """Give what each page draws, running those that are not kept; and what is wrong with them.
+
+    Args:
+        pages: the whole text of each page, by its path from `root`.
+        cache: the folder of the kept results.
+        root: where the pages run.
+    """
+    drawn: dict[str, Drawn] = {}
+    errors: list[PageError] = []
+    missing: list[tuple[str, Path]] = []
+    for name, text in pages.items():
+        try:
+            path = cache / f"{key(text, name)}.json"
+        except PageError as error:
+            errors.append(error)
+            continue
+        if path.exists():
+            drawn[name] = _read(path)
+        else:
+            missing.append((name, path))
+    cache.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        made = pool.map(lambda job: _run(job[0], pages[job[0]], job[1], root), missing)
+        for (name, path), error in zip(missing, made, strict=True):
+            if error is not None:
+                errors.append(error)
+            else:
+                drawn[name] = _read(path)
+    return drawn, errors
+
+
+def _read(path: Path) -> Drawn:
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    path.touch()  # so that the oldest can be told
+    return Drawn(*({int(n): value for n, value in kept[kind].items()} for kind in kept))
+
+
+def _run(name: str, text: str, path: Path, root: Path) -> PageError | None:
+    """Run one page in an interpreter of its own, which writes its results."""
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "attnbook.book.drawn", str(path.resolve())],
+        input=json.dumps([name, text]),
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env=environment,
+    )
+    if done.returncode == 0:
+        return None
+    try:
+        fault = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        return PageError(name, 1, f"the page could not be run\n{done.stderr[-2000:]}")
+    return PageError(
+        name, fault["line"], fault["message"], code=fault["code"], details=fault["details"]
+    )
+
+
+def draw(name: str, text: str) -> dict[str, dict[int, Any]]:
+    """Run a page here and now, and give its figures and tables.
+
+    Raises:
+        PageError: a block fails, prints something else than the page says, or cannot be drawn.
+    """
+    from attnbook.book.figures import to_svg
+    from attnbook.book.runner import Page
+
+    page = Page(text, name)
+    figures: dict[int, str] = {}
+    tables: dict[int, list[dict[str, str]]] = {}
+    for block in page.blocks:
+        result = page.run(block.index)
+        if result.figure is not None:
+            try:
+                figures[block.index] = to_svg(
+                    result.figure, prefix=f"fig-{block.fig}", alt=block.value("alt")
+                )
+            except ValueError as error:
+                raise PageError(name, block.line, f"figure {block.fig!r}: {error}") from None
+        if result.table is not None:
+            tables[block.index] = [{str(k): str(v) for k, v in row.items()} for row in result.table]
+    return {"figures": figures, "tables": tables}
+
+
+def main() -> int:
+    """Run the page on standard input and write its results to the path that is given."""
+    name, text = json.load(sys.stdin)
+    target = Path(sys.argv[1])
+    try:
+        made = draw(name, text)
+    except PageError as error:
+        parts = {"line": error.line, "message": error.message, "code": error.code}
+        print(json.dumps(parts | {"details": error.details}))
+        return 1
+    part = target.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(made), encoding="utf-8")
+    part.replace(target)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,184 @@
+"""The MkDocs plugin: the book's pages, their code's figures, tables, scripts and notebooks, and its look.
+
+It orders the work; `weave` reads a page, `drawn` runs its code, `blockhtml` sets it, `maths` its formulas. What is wrong
+with a page ends the build with the page's name and line.
+"""
+
+import json
+import logging
+import re
+import shutil
+import time
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from mkdocs.config import config_options
+from mkdocs.config.base import Config
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.plugins import BasePlugin, event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
+from mkdocs.structure.pages import Page
+from mkdocs.structure.toc import AnchorLink
+
+from attnbook.book import claims, labpages, maths, palette, snippets
+from attnbook.book.citations import Bibliography
+from attnbook.book.drawn import Drawn, results
+from attnbook.book.fences import PageError
+from attnbook.book.weave import Sources, Weave
+
+THEME = Path(__file__).parent / "theme"
+ASSETS = "assets/book"
+_WEEK = 7 * 24 * 3600
+_ID = re.compile(r'\sid="([^"]+)"')
+_TOC_MATHS = re.compile(r"\\\((.+?)\\\)")
+log = logging.getLogger("mkdocs.plugins.attnbook")
+
+
+class BookConfig(Config):  # type: ignore[no-untyped-call]
+    """The plugin's options."""
+
+    bibliography = config_options.Type(str, default="bibliography.bib")
+    cache = config_options.Type(str, default=".cache/book")
+
+
+class BookPlugin(BasePlugin[BookConfig]):
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        self._font = b""
+        self._font_of: set[str] = set()
+
+    def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
+        """Keep this object from one build to the next while serving."""
+
+    def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
+        """Add the book's templates, style and script to the theme."""
+        self._root = Path(config.config_file_path).parent if config.config_file_path else Path()
+        self._cache = self._root / self.config.cache
+        config.theme.dirs.insert(0, str(THEME / "templates"))
+        config.extra_css.insert(0, f"{ASSETS}/book.css")
+        config.extra_javascript.append(f"{ASSETS}/book.js")
+        return config
+
+    def on_files(self, files: Files, config: MkDocsConfig) -> Files:
+        """Make notebooks pages, add the style and script, and run the pages whose code has changed."""
+        docs = Path(config.docs_dir)
+        for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
+            files.remove(file)
+            files.append(labpages.page_file(file))
+        style = palette.css() + maths.css() + (THEME / "book.css").read_text(encoding="utf-8")
+        script = snippets.ASSEMBLE_JS + (THEME / "book.js").read_text(encoding="utf-8")
+        files.append(File.generated(config, f"{ASSETS}/book.css", content=style))
+        files.append(File.generated(config, f"{ASSETS}/book.js", content=script))
+        ledger = claims.load(self._root) if (docs / "claims.toml").exists() else claims.Ledger({})
+        self._sources = Sources(ledger, Bibliography(docs / self.config.bibliography))
+        self._woven: dict[str, Weave] = {}
+        self._pieces: dict[str, dict[str, str]] = {}
+        self._scripts: dict[str, str] = {}
+        self._characters: set[str] = set()
+        pages = {
+            self._name(file): file.content_string
+            for file in files.documentation_pages()
+            if file.src_uri.endswith(".md") and file.generated_by is None
+        }
+        start = time.perf_counter()
+        self._drawn, errors = results(pages, self._cache / "pages", self._root)
+        log.debug("Ran the pages' code in %.1f s", time.perf_counter() - start)
+        if errors:
+            raise PluginError("\n\n".join(map(_report, errors)))
+        return files
+
+    def _name(self, file: File) -> str:
+        path = Path(file.abs_src_path or file.src_uri)
+        return path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
+
+    def on_page_read_source(self, *, page: Page, config: MkDocsConfig) -> str | None:
+        """Read a notebook as Markdown."""
+        if not isinstance(page.file, labpages.LabFile):
+            return None
+        text, self._pieces[page.file.src_uri] = labpages.markdown(Path(page.file.abs_src_path or ""))
+        return text
+
+    @event_priority(100)
+    def on_page_markdown(self, markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+        """Carry out the page's directives."""
+        name = self._name(page.file)
+        first_line = 1
+        if not isinstance(page.file, labpages.LabFile):
+            before = page.file.content_string.removesuffix(markdown)
+            first_line += before.count("\n")
+        try:
+            drawn = self._drawn.get(name, Drawn({}, {}))
+            woven = Weave(markdown, name, self._sources, drawn, first_line)
+        except PageError as error:
+            raise PluginError(_report(error)) from None
+        self._woven[page.file.src_uri] = woven
+        return woven.markdown
+
+    @event_priority(-50)
+    def on_page_content(self, html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+        """Put figures, tables and code in their places, and set the formulas."""
+        uri = page.file.src_uri
+        woven = self._woven[uri]
+        try:
+            html = labpages.place(woven.finish(html), self._pieces.get(uri, {}))
+            html = maths.convert(html, woven.page)
+            for item in page.toc:
+                _set_maths(item, woven.page)
+        except PageError as error:
+            raise PluginError(_report(error)) from None
+        except maths.MathsError as error:
+            raise PluginError(str(error)) from None
+        html = html.replace("</h1>", f"</h1>\n{self._actions(page)}", 1)
+        self._characters |= maths.characters(html)
+        page.present_anchor_ids = (page.present_anchor_ids or set()) | set(_ID.findall(html))
+        return html
+
+    def _actions(self, page: Page) -> str:
+        """The links under a page's title."""
+        stem = PurePosixPath(page.file.src_uri).stem
+        if page.file.src_uri.startswith("chapters/") or isinstance(page.file, labpages.LabFile):
+            return (
+                f'<p class="book-actions"><a href="{stem}.ipynb" download>Download as notebook</a></p>'
+            )
+        return ""
+
+    def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
+        """Add what the page's buttons copy, and write its notebook beside it."""
+        woven = self._woven[page.file.src_uri]
+        source, folder = Path(page.file.src_uri), Path(page.file.abs_dest_path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(page.file, labpages.LabFile):
+            shutil.copyfile(page.file.abs_src_path or "", folder / source.name)
+        elif source.parent.name == "chapters":
+            notebook = snippets.notebook(woven.text, str(page.title), woven.page)
+            text = json.dumps(notebook, indent=1, ensure_ascii=False)
+            (folder / f"{source.stem}.ipynb").write_text(text + "\n", encoding="utf-8")
+        if not woven.blocks:
+            return output
+        sessions = {b.index: snippets.plain(b) for b in woven.blocks if b.language == "pycon"}
+        data = {"pieces": snippets.pieces(woven.blocks), "copy": sessions}
+        packed = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+        tag = f'<script type="application/json" id="book-scripts">{packed}</script>\n</body>'
+        return output.replace("</body>", tag, 1)
+
+    def on_post_build(self, *, config: MkDocsConfig) -> None:
+        """Write the maths font for the formulas of all pages; forget results that were not used for a week."""
+        folder = Path(config.site_dir) / ASSETS
+        maths.write_font(self._characters, folder)
+        for path in (self._cache / "pages").glob("*.json"):
+            if time.time() - path.stat().st_mtime > _WEEK:
+                path.unlink()
+
+
+def _report(error: PageError) -> str:
+    return f"{error}\n{error.details}".rstrip()
+
+
+def _set_maths(item: AnchorLink, page: str) -> None:
+    """Set the formulas of an entry of the table of contents, and of those below it."""
+    item.title = _TOC_MATHS.sub(lambda match: maths.mathml(match[1], page=page), item.title)
+    for child in item.children:
+        _set_maths(child, page)

@@ -1,0 +1,129 @@
+// The buttons of code blocks, and keyboard access to what scrolls. No dependency.
+(() => {
+  "use strict";
+  const status = document.createElement("div");
+  status.className = "book-status";
+  status.setAttribute("role", "status");
+  status.setAttribute("aria-live", "polite");
+
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Not a secure context (a file, a plain address), or the browser refused: the old way.
+      const area = document.createElement("textarea");
+      area.value = text;
+      area.style.cssText = "position:fixed;top:0;opacity:0";
+      document.body.append(area);
+      const focused = document.activeElement;
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      focused?.focus();
+      if (!done) throw new Error("the browser refused to copy");
+    }
+  }
+
+  function button(label, title, text) {
+    const element = document.createElement("button");
+    element.type = "button";
+    element.className = "book-button";
+    element.textContent = label;
+    element.title = title;
+    let timer;
+    element.addEventListener("click", async () => {
+      clearTimeout(timer);
+      let said = "Copied";
+      try {
+        await copy(text());
+      } catch {
+        said = "Copying failed";
+      }
+      element.textContent = said;
+      element.dataset.done = said === "Copied" ? "yes" : "no";
+      status.textContent = said === "Copied" ? `${said}: ${title.toLowerCase()}` : said;
+      timer = setTimeout(() => {
+        element.textContent = label;
+        delete element.dataset.done;
+        status.textContent = "";
+      }, 1600);
+    });
+    return element;
+  }
+
+  function scripts() {
+    const element = document.getElementById("book-scripts");
+    return element ? JSON.parse(element.textContent) : { pieces: [], copy: {} };
+  }
+
+  function buttons() {
+    const known = scripts();
+    for (const block of document.querySelectorAll(".book-code, .doc .highlight")) {
+      if (block.querySelector(".book-button")) continue;
+      const code = block.querySelector("code");
+      if (!code) continue;
+      let bar = block.querySelector(".book-bar");
+      if (!bar) {
+        bar = document.createElement("div");
+        bar.className = "book-bar";
+        block.prepend(bar);
+        block.classList.add("book-code");
+      }
+      const index = block.dataset.block;
+      const own = known.copy[index];
+      bar.append(
+        button("Copy", "This block, without prompts and outputs", () => own ?? plain(code)),
+      );
+      if (known.pieces[index]) {
+        const title = "This block with all it needs, to run by itself";
+        const script = () => attnbookScript(known.pieces, Number(index));
+        bar.append(button("Copy runnable", title, script));
+      }
+    }
+  }
+
+  // The text of code that is not the page's own (shell, docstrings): no prompts, no outputs.
+  function plain(code) {
+    if (!code.querySelector(".gp")) return code.textContent.trimEnd() + "\n";
+    const clone = code.cloneNode(true);
+    for (const prompt of clone.querySelectorAll(".gp")) prompt.textContent = "\u0001";
+    for (const output of clone.querySelectorAll(".go, .gt, .gr")) output.remove();
+    const lines = clone.textContent.split("\n").filter((line) => line.includes("\u0001"));
+    return lines.map((line) => line.replaceAll("\u0001", "")).join("\n") + "\n";
+  }
+
+  // What is wider than its column scrolls in itself; the keyboard must reach it then, and only then.
+  const names = { code: "Code", output: "Output", figure: "Figure", table: "Table" };
+  const seen = new ResizeObserver((entries) => entries.forEach((entry) => reach(entry.target)));
+  function reach(element) {
+    const scrolls = element.scrollWidth > element.clientWidth + 1;
+    if (scrolls === element.hasAttribute("tabindex")) return;
+    if (scrolls) {
+      element.tabIndex = 0;
+      element.setAttribute("role", "group");
+      const name = names[element.dataset.scroll] ?? "Formula";
+      element.setAttribute("aria-label", `${name}, scrolls sideways`);
+    } else {
+      for (const name of ["tabindex", "role", "aria-label"]) element.removeAttribute(name);
+    }
+  }
+
+  function start() {
+    document.body.append(status);
+    buttons();
+    const scrolling = "[data-scroll], .book-maths, .doc pre > code";
+    for (const element of document.querySelectorAll(scrolling)) {
+      element.removeAttribute("tabindex");
+      seen.observe(element);
+    }
+    let folded = [];
+    addEventListener("beforeprint", () => {
+      folded = [...document.querySelectorAll(".md-content details:not([open])")];
+      folded.forEach((element) => (element.open = true));
+    });
+    addEventListener("afterprint", () => folded.forEach((element) => (element.open = false)));
+  }
+
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
+  else start();
+})();
