@@ -7,7 +7,7 @@
     notebook(text, title)       the page as a notebook, not executed
 
 For the plugin. A page would grow with the square of its blocks if every block carried its whole
-script; so put `json.dumps(pieces(blocks))` into the page once (in `<script type="application/json">`,
+script; so put `json.dumps(pieces(blocks))` into the page once (`<script type="application/json">`,
 with `</` escaped), ship `ASSEMBLE_JS` once for the site, and give the button of block `i`
 `attnbookScript(pieces, i)`: it is character for character `runnable(blocks, i)`, which is made
 from the same pieces by the same steps and is what the tests execute. A piece is
