@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,15 @@ class Lab:
         cells = [c.source for c in notebooks.read(self.source).cells if c.cell_type == "code"]
         trees = [ast.parse(no_magics(cell)) for cell in cells]
         modules = reached(trees, self.package)
+        package = [f"{name}\n{code(parse(path))}" for name, path in sorted(modules.items())]
+        if any(name.startswith(f"{self.package.name}.tasks") for name in modules):
+            data = sorted((self.package / "tasks" / "data").glob("**/*"))
+            package += [
+                f"{p.name} {sha256(p.read_bytes()).hexdigest()}" for p in data if p.is_file()
+            ]
         return {
             "source_sha256": digest([code(tree) for tree in trees]),
-            "package_sha256": digest(
-                [f"{n}\n{code(parse(p))}" for n, p in sorted(modules.items())]
-            ),
+            "package_sha256": digest(package),
         }
 
     def stale(self) -> str:

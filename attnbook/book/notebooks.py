@@ -112,7 +112,7 @@ def _clean(outputs: list[NotebookNode], where: str, folder: str) -> list[Noteboo
             kept.append(output)
     for output in kept:
         if output.output_type == "stream":
-            output.text = overwritten(output.text)
+            output.text = _ADDRESS.sub("", overwritten(output.text))
     kept = [o for o in kept if o.output_type != "stream" or o.text.strip()]
     machine = {folder, sys.prefix, str(Path.home()), str(Path.cwd()), tempfile.gettempdir()}
     for output in kept:
