@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from attnbook.core import Attended, check_inputs, check_mask
 from attnbook.scores import check_same_width
@@ -58,8 +57,9 @@ def sdpa(
     """
     batch = _check(query, key, value, mask, dropout)
     query, key, value = (_four_axes(x, batch) for x in (query, key, value))
-    if mask is not None:  # the kernels take inputs and mask with four axes; others fall back
-        mask = _four_axes(mask, batch if len(batch) > 2 else None)
+    if mask is not None:
+        mask = mask[(None,) * (2 - mask.ndim)]  # at least (L, S)
+        mask = _four_axes(mask, batch if len(batch) > 2 else mask.shape[:-2])
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return Attended(output.reshape(*batch, *output.shape[-2:]), None)
 
@@ -77,7 +77,7 @@ def tiled(
     A tile of queries meets one tile of keys at a time. It keeps, for each query, the largest score
     so far, the sum of the exponentials relative to it, and the mixture so far; a larger score
     shrinks the last two. The backward pass forms each tile of weights again from the log of the
-    sum. Arithmetic is in at least float32. Gradients are of first order only.
+    sum. Arithmetic is in at least float32.
 
     Args:
         query: `(*b, L, D)`.
@@ -92,6 +92,7 @@ def tiled(
     Raises:
         TypeError: an input is not a floating-point tensor, or the mask is not boolean.
         ValueError: shapes do not fit, or dropout is not in [0, 1).
+        RuntimeError: (from the backward pass) a second derivative is asked for.
 
     Source:
         Milakov, Gimelshein 2018, algorithm 3; Rabe, Staats 2021; Dao et al. 2022, algorithms 1
@@ -147,8 +148,9 @@ class _Tiled(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("tiled has first-order gradients only: use attend for higher ones")
         query, key, value, mask, output, log_total = ctx.saved_tensors
         with _exact(query):
             wide = log_total.dtype
@@ -183,10 +185,9 @@ def _check(
     return batch
 
 
-def _four_axes(x: Tensor, batch: torch.Size | None) -> Tensor:
-    """`x` with its leading axes expanded to `batch`, then brought to exactly two."""
-    if batch is not None:
-        x = x.expand(*batch, *x.shape[-2:])
+def _four_axes(x: Tensor, batch: torch.Size) -> Tensor:
+    """`x` with its leading axes expanded to `batch`, then brought to two: what the kernels take."""
+    x = x.expand(*batch, *x.shape[-2:])
     return x.flatten(0, -4) if x.ndim > 4 else x[(None,) * (4 - x.ndim)]
 
 
