@@ -28,6 +28,7 @@ from matplotlib.path import Path
 
 from attnbook.book.diagram import Diagram
 from attnbook.book.figures import to_svg
+from attnbook.book.labels import plain
 from attnbook.book.palette import ACCENT, COLOURS, COLOURS_DARK, GRID, INK, MUTED, PAPER, reads_on
 
 __all__ = [
@@ -199,8 +200,10 @@ def heatmap(
     ax.tick_params(length=0)
     if columns is not None:
         figure = ax.get_figure(root=True)
-        room = 72 * ax.get_position().width * (figure.get_figwidth() if figure else 5.8) / width
-        upright = 6.5 * max(map(len, columns)) > room
+        wide, high = figure.get_size_inches() if figure else (5.8, 3.1)
+        place = ax.get_position()
+        room = 72 * min(place.width * wide / width, place.height * high / height)
+        upright = 6.5 * max(len(plain(name)) for name in columns) > room
         ax.set_xticks(range(width), columns, rotation=90 if upright else 0)
     elif width <= 16:
         ax.set_xticks(range(width))

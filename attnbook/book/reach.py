@@ -12,6 +12,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # These draw and publish; they change no number.
 OUTSIDE = ("attnbook.plotting", "attnbook.book", "attnbook.bench")
 
+_SILENT = ("ctx", "kind", "type_comment", "type_ignores", "type_params")
+_DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
 
 def digest(parts: Sequence[str]) -> str:
     """Hash some pieces of text, their boundaries included."""
@@ -28,19 +31,47 @@ def no_magics(cell: str) -> str:
     return "\n".join("" if line.startswith(("%", "!")) else line for line in cell.splitlines())
 
 
-def code(tree: ast.Module) -> str:
-    r"""Give the code of a module without comments, docstrings and layout.
+def code(tree: ast.AST) -> str:
+    r"""Give a text that stands for code, whatever its comments, docstrings and layout.
 
-    >>> code(ast.parse("def f(x):\n    'Double.'\n    return 2 * x  # twice"))
-    'def f(x):\n    return 2 * x'
+    It is the same under every supported version of Python: an unparsed tree is not.
+
+    >>> one = ast.parse("def f(x):\n    'Double.'\n    return 2 * x  # twice")
+    >>> other = ast.parse("def f( x ): return 2*x")
+    >>> code(one) == code(other) != code(ast.parse("def f(x): return 3 * x"))
+    True
     """
-    tree = ast.parse(ast.unparse(tree))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body
-            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-                node.body = body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
-    return ast.unparse(tree)
+    if isinstance(tree, ast.JoinedStr):
+        return f"JoinedStr({','.join(_pieces(tree))})"
+    fields = []
+    for name, value in ast.iter_fields(tree):
+        if name in _SILENT or value is None:
+            continue
+        if name == "body" and isinstance(tree, _DOCUMENTED) and ast.get_docstring(tree) is not None:
+            value = value[1:]
+        if isinstance(value, list):
+            fields += [f"{name}=[{','.join(map(_item, value))}]"] if value else []
+        else:
+            fields.append(f"{name}={_item(value)}")
+    return f"{type(tree).__name__}({','.join(fields)})"
+
+
+def _item(value: object) -> str:
+    return code(value) if isinstance(value, ast.AST) else repr(value)
+
+
+def _pieces(text: ast.JoinedStr) -> list[str]:
+    """The parts of an f-string, runs of plain text joined: versions cut them differently."""
+    parts: list[str] = []
+    plain = ""
+    for value in text.values:
+        if isinstance(value, ast.Constant):
+            plain += str(value.value)
+            continue
+        parts += [repr(plain)] if plain else []
+        parts.append(code(value))
+        plain = ""
+    return [*parts, repr(plain)] if plain else parts
 
 
 def locate(dotted: str, package: Path = PACKAGE) -> Path | None:
