@@ -1,9 +1,10 @@
 """What a session printed, against what the page says it prints.
 
 Text must agree exactly. A number written with a point or an exponent agrees with any number at most
-half a unit of its last printed digit away: `0.50` with 0.504, not with 0.51, and `1.` not with 2.
-Whole numbers, `inf` and `nan` are text. Blank space inside the brackets of an array is layout and
-counts only as a separator. `...` stands for anything.
+half a unit of its last printed digit away: `0.50` with 0.504, not with 0.51. `1.` is how arrays
+print a whole number among whole numbers, the digits behind the point being zero: it agrees with
+1.00004, not with 1.2. Whole numbers without a point, `inf` and `nan` are text. Blank space inside
+the brackets of an array is layout and counts only as a separator. `...` stands for anything.
 """
 
 import doctest
@@ -17,7 +18,8 @@ _NUMBER = re.compile(
 _ARRAY = re.compile(r"\[|\b(?:tensor|array|Parameter)\(")
 _QUOTED = re.compile(r"'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"")
 _CLOSING = {"[": "]", "(": ")"}
-Token = str | Decimal
+_HIDDEN_DIGITS = 4  # behind the point of `1.`, as torch prints them
+Token = str | tuple[Decimal, Decimal]  # a character, or a number and half its last unit
 
 
 def matches(want: str, got: str) -> bool:
@@ -69,11 +71,9 @@ def _agree(want: list[Token], got: list[Token]) -> bool:
 
 
 def _same(want: Token, got: Token) -> bool:
-    if isinstance(want, Decimal) and isinstance(got, Decimal):
-        _, _, exponent = want.as_tuple()
-        assert isinstance(exponent, int)
-        return abs(want - got) <= Decimal((0, (5,), exponent - 1))
-    return type(want) is type(got) and want == got
+    if isinstance(want, tuple) and isinstance(got, tuple):
+        return abs(want[0] - got[0]) <= want[1]
+    return want == got
 
 
 def _tokens(text: str) -> list[Token]:
@@ -82,9 +82,16 @@ def _tokens(text: str) -> list[Token]:
     end = 0
     for number in _NUMBER.finditer(text):
         tokens += text[end : number.start()]
-        tokens.append(Decimal(number.group()))
+        tokens.append((Decimal(number.group()), _half_unit(number.group())))
         end = number.end()
     return tokens + list(text[end:])
+
+
+def _half_unit(number: str) -> Decimal:
+    mantissa, _, exponent = number.lower().partition("e")
+    _, point, digits = mantissa.partition(".")
+    places = len(digits) if digits or not point else _HIDDEN_DIGITS
+    return Decimal(5).scaleb(int(exponent or 0) - places - 1)
 
 
 def _normalised(text: str) -> str:
