@@ -2,21 +2,27 @@
 
 `docs/claims.toml` lists the claims, `docs/labs/results/*.json` holds what the labs measured. Pages
 cite a claim by its id: `{claim scores/std}` is `Ledger.value`, `{claim scores/std published}` is
-`Ledger.published`, `{claim scores/std bound}` is `Ledger.bound`. `Ledger.scoreboard` is the table
-of docs/claims.md, which marks its place with a line `{scoreboard}`. `problems` says everything that
-is wrong with a ledger; a test holds it empty.
+`Ledger.published`, `{claim scores/std bound}` is `Ledger.bound`. The tables of docs/claims.md come
+from `attnbook.book.scoreboard`. `problems` says everything that is wrong with a ledger; a test
+holds it empty.
 
 A claim's fields:
 
-    id          "stem/name", unique chapter     the chapter's file name without ".md", such as
-    "03-scores" statement   one sentence; what a higher or lower number means follows from the bound
-    kind        theorem | reproduced | scaled-down | analogue | quoted source      BibTeX key of
-    docs/bibliography.bib; where: "section 3.2.1, footnote 4" published   the source's number or
-    formula, as printed; checked: true where it was read in the source itself test        of a
-    theorem: "tests/test_scores.py::test_name" lab, value  of a measured kind: the lab's stem and
-    the quantity in its result min, max    our bound on the worst seed, one of them or both format
-    how to print the numbers, such as ".1%" or ".3g" failed      why the published result did not
-    reproduce (absent where it did); min and max then hold our own number
+    id         "stem/name", unique
+    chapter    the chapter's file name without ".md", such as "03-scores"
+    statement  one sentence; what a high or a low number means follows from the bound
+    kind       theorem | reproduced | scaled-down | analogue | quoted
+    source     BibTeX key of docs/bibliography.bib
+    where      where in the source, such as "section 3.2.1, footnote 4"
+    published  the source's number or formula, as printed
+    checked    true where the published value was read in the source itself
+    test       of a theorem: "tests/test_scores.py::test_name"
+    lab        of a measured kind: the lab's stem
+    value      of a measured kind: the quantity in the lab's result
+    min, max   our bound on the worst seed, one of them or both
+    format     how to print the numbers, such as ".1%" or ".3g"
+    failed     why the published result did not reproduce (absent where it did); the bound is then
+               about the number that we got
 """
 
 import ast

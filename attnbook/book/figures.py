@@ -14,7 +14,6 @@ HTML:
   needs `overflow-x: auto`.
 """
 
-import base64
 import hashlib
 import re
 from xml.etree import ElementTree as ET
@@ -171,22 +170,3 @@ def _prune(element: ET.Element) -> None:
         else:
             children.append(child)
     element[:] = children
-
-
-_IMAGE = re.compile(r'<img\b[^>]*?src="data:image/svg\+xml;base64,([A-Za-z0-9+/=\s]+)"[^>]*>')
-
-
-def inline_images(html: str) -> str:
-    """Put the book's figures, which notebook pages embed as images, into the page itself.
-
-    As an image an SVG sees neither the page's ink nor its colours; other images stay as they are.
-
-    >>> inline_images('<p><img alt="" src="data:image/svg+xml;base64,PHN2Zy8+"></p>')
-    '<p><img alt="" src="data:image/svg+xml;base64,PHN2Zy8+"></p>'
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        svg = base64.b64decode(match[1]).decode()
-        return svg if 'class="book-svg"' in svg else match[0]
-
-    return _IMAGE.sub(replace, html)

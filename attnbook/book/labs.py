@@ -2,14 +2,14 @@
 
 A lab is `docs/labs/STEM.py` in jupytext's percent format. It ends by calling `save` with what it
 measured. `python -m attnbook.book.labs [STEM ...] [--force]` executes the labs whose code has
-changed since their last run (by hash: the lab's own code, and every `attnbook` module that it
-reaches; comments, docstrings and Markdown cells do not count) and writes
+changed since their last run and writes
 
 - `docs/labs/STEM.ipynb`: the executed notebook, its figures as SVG;
 - `docs/labs/results/STEM.json`: the measured values, for the claims ledger.
 
-Where only prose or comments changed, the notebook's text is brought up to date without running
-anything. Figures come from `attnbook.plotting` (`axes(alt=...)` and `diagram(alt=...)` say what is
+Changed means, by digest: the lab's own code, every `attnbook` module that it reaches, and the data
+of the tasks where it uses one. Comments, docstrings and Markdown cells do not count: where only
+they changed, the notebook's text is brought up to date without running anything. Figures come from `attnbook.plotting` (`axes(alt=...)` and `diagram(alt=...)` say what is
 seen).
 """
 

@@ -1,10 +1,9 @@
 r"""LaTeX to MathML Core while the site is built, and the maths font cut to what the site uses.
 
     convert(html, page)             formulas of a page (pymdownx.arithmatex, generic) become <math>
-    convert_notebook(html, page)    the same for `$...$` and `$$...$$` in a notebook's Markdown
-    cells characters(html)                the characters that the page's formulas need of the font
-    write_font(characters, folder)  book-math.woff2 and the font's licence css(url)
-    the rules that use it
+    characters(html)                the characters that the page's formulas need of the font
+    write_font(characters, folder)  book-math.woff2 and the font's licence
+    css(url)                        the rules that use it
 
 No JavaScript: browsers lay MathML Core out themselves, given a font with a MATH table. An unknown
 command is an error that names the page and the formula.
@@ -14,7 +13,7 @@ import html as entities
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import metadata, resources
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -33,27 +32,7 @@ _ARITHMATEX = re.compile(
     r"(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])</(?P=tag)>",
     re.S,
 )
-_DOLLARS = re.compile(
-    r"(?<!\\)\$\$(?P<display>.+?)(?<!\\)\$\$|(?<![\\$])\$(?=[^\s$])(?P<inline>[^$]*?[^\s$\\])\$(?![\d$])",
-    re.S,
-)
-_TAG = re.compile(r"(<!--.*?-->|<[^>]+>)", re.S)
 _MATH = re.compile(r"<math\b.*?</math>", re.S)
-_VOID = {
-    "area",
-    "base",
-    "br",
-    "col",
-    "embed",
-    "hr",
-    "img",
-    "input",
-    "link",
-    "meta",
-    "source",
-    "wbr",
-}
-_CODE = {"code", "pre", "script", "style", "svg", "math", "textarea"}
 _WIDE, _LONG = 26, 20
 _BREAKS = set("=≤≥≠≈∼∝∈→↦,<>≔")
 
@@ -116,55 +95,6 @@ def convert(html: str, page: str = "") -> str:
         return mathml(latex, display=display, page=page)
 
     return _ARITHMATEX.sub(replace, html)
-
-
-def convert_notebook(html: str, page: str = "") -> str:
-    r"""Replace `$...$` and `$$...$$` in the Markdown cells of a page made by mkdocs-jupyter.
-
-    Code, outputs and the rest of the page stay as they are.
-
-    >>> convert_notebook('<div class="jp-RenderedMarkdown">Width $d$, <code>$x$</code></div>')
-    '<div class="jp-RenderedMarkdown">Width <math><mi>d</mi></math>, <code>$x$</code></div>'
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        display = match["display"] is not None
-        latex = entities.unescape(match["display"] if display else match["inline"])
-        return mathml(latex, display=display, page=page)
-
-    return _in_markdown(html, lambda text: _DOLLARS.sub(replace, text))
-
-
-def _in_markdown(html: str, change: Callable[[str], str]) -> str:
-    """Apply a change to the text, outside code, of rendered Markdown cells."""
-    parts: list[str] = []
-    stack: list[tuple[str, bool, bool]] = []  # name, inside Markdown, inside code
-    raw = ""
-    for piece in _TAG.split(html):
-        markdown, code = (stack[-1][1], stack[-1][2]) if stack else (False, False)
-        if not piece.startswith("<") or piece.startswith("<!"):
-            parts.append(
-                change(piece) if markdown and not code and not piece.startswith("<") else piece
-            )
-            continue
-        parts.append(piece)
-        name = re.match(r"</?\s*([\w-]*)", piece)[1].lower()  # type: ignore[index]
-        if raw:  # inside script or style anything may look like a tag
-            if piece.lower().startswith(f"</{raw}"):
-                raw = ""
-                stack.pop()
-            continue
-        if piece.startswith("</"):
-            if any(entry[0] == name for entry in stack):
-                while stack.pop()[0] != name:
-                    pass
-        elif name not in _VOID and not piece.endswith("/>"):
-            opened = "jp-RenderedMarkdown" in piece or "jp-MarkdownOutput" in piece
-            stack.append((name, markdown or opened, code or name in _CODE))
-            raw = name if name in ("script", "style") else ""
-    joined = "".join(parts)
-    # A formula in a paragraph of its own may not hold a <div> inside the <p>.
-    return re.sub(r'<p>(<div class="book-maths".*?</div>)</p>', r"\1", joined, flags=re.S)
 
 
 def characters(html: str) -> set[str]:

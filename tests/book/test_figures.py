@@ -1,6 +1,5 @@
 """Figures on a page: colours, text, ids, bytes, and what a browser makes of them."""
 
-import base64
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from schemdraw import elements
 
 from attnbook import plotting
-from attnbook.book.figures import inline_images, to_svg
+from attnbook.book.figures import to_svg
 from attnbook.book.labels import plain, spans
 from attnbook.book.palette import VARIABLES, css
 
@@ -174,13 +173,6 @@ def test_a_notebook_shows_the_same_svg() -> None:
     assert figure._repr_svg_() == to_svg(figure)
     drawing = structure()
     assert drawing._repr_svg_() == to_svg(drawing)
-
-
-def test_embedded_figures_of_the_book_move_into_the_page() -> None:
-    svg = to_svg(lines(), "f", alt="x")
-    image = base64.b64encode(svg.encode()).decode()
-    page = f'<p><img alt="No description" src="data:image/svg+xml;base64,{image}"></p>'
-    assert inline_images(page) == f"<p>{svg}</p>"
 
 
 def test_large_matrices_stay_small() -> None:

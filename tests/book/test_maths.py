@@ -9,9 +9,8 @@ from typing import Any
 import markdown
 import pytest
 from fontTools.ttLib import TTFont
-from nbformat.v4 import new_output
 
-from attnbook.book import maths, notebooks
+from attnbook.book import maths
 
 COURSE = [
     r"\frac{q^\top k}{\sqrt{d_k}}",
@@ -78,45 +77,6 @@ def test_a_wide_display_can_be_reached_by_keyboard() -> None:
     assert '<div class="book-maths" tabindex="0">' in maths.mathml(
         "+".join("abcdefghijklmnop"), display=True
     )
-
-
-def notebook_page(tmp_path: Path, text: str) -> str:
-    """The HTML that mkdocs-jupyter makes of a notebook with one Markdown and one code cell."""
-    convert = pytest.importorskip("mkdocs_jupyter.convert")
-    source, target = tmp_path / "lab.py", tmp_path / "lab.ipynb"
-    lines = "\n".join(f"# {line}" for line in text.splitlines())
-    source.write_text(
-        f'# %% [markdown]\n{lines}\n\n# %%\nprint("costs $5 and $6")\n', encoding="utf-8"
-    )
-    notebook = notebooks.read(source)
-    notebook.cells[1].execution_count = 1
-    notebook.cells[1].outputs = [new_output("stream", text="costs $5 and $6\n")]
-    notebooks.write(notebook, target)
-    return str(convert.nb2html(str(target)))
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_formulas_of_a_notebook_page_become_mathml(tmp_path: Path) -> None:
-    text = (
-        "# Lab\n\nInline $\\sqrt{d} < 3$, *$w_i$* and `code $x$`, for \\$5.\n\n"
-        "$$\n\\begin{aligned} a &= b_1 * c_1 * d \\\\ &= 2 \\end{aligned}\n$$\n\n    $indented$\n"
-    )
-    html = maths.convert_notebook(notebook_page(tmp_path, text), "labs/lab.ipynb")
-    body = html[html.rindex('<div class="jp-Notebook"') :]
-    assert body.count("<math") == 3
-    assert "<msqrt>" in body
-    assert "<mtable" in body
-    assert "<code>code $x$</code>" in body
-    assert "$indented$" in body
-    assert body.count("costs $5 and $6") >= 2
-    assert not re.search(r"<p>\s*<div", body)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_an_unknown_command_in_a_notebook_names_the_lab(tmp_path: Path) -> None:
-    html = notebook_page(tmp_path, "Some $\\nosuch$.")
-    with pytest.raises(maths.MathsError, match=r"labs/lab\.ipynb: cannot set \$\\nosuch\$"):
-        maths.convert_notebook(html, "labs/lab.ipynb")
 
 
 def all_characters() -> set[str]:
