@@ -140,6 +140,8 @@ class _Canvas(schemdraw_svg.Figure):
 
 def from_schemdraw(drawing: schemdraw.Drawing) -> ET.Element:
     """Draw a schemdraw drawing; its unit is half an inch, 36 units of the SVG."""
+    if not drawing.elements:
+        raise ValueError("the drawing is empty")
     schemdraw_svg.Figure.total_clips = 0
     canvas = _Canvas(
         drawing.get_bbox(),

@@ -10,45 +10,17 @@ from typing import Any
 
 import numpy as np
 import schemdraw
-from schemdraw.backends import svg as schemdraw_svg
 from schemdraw.elements import Element
 from schemdraw.segments import Segment, SegmentBezier, SegmentCircle, SegmentPath, SegmentText
 from schemdraw.util import Point
 
 from attnbook.book.figures import to_svg
-from attnbook.book.labels import plain, spans
+from attnbook.book.geometry import OUT, curve, label_size, middle_of, rectangle, tint
 from attnbook.book.palette import ACCENT, INK, MUTED
 
 FONT_SIZE = 13.0
 LINE = 1.6
-UNIT = 36.0
-_OUT = {"N": (0, 1), "E": (1, 0), "S": (0, -1), "W": (-1, 0)}
-
 XY = tuple[float, float]
-
-
-def _size(label: str, size: float) -> tuple[float, float]:
-    """Width and height of a label in units, a little generous."""
-    lines = label.split("\n")
-    shown = [line if spans(line) is None else plain(line) for line in lines]
-    width = max(
-        schemdraw_svg.text_size(line, font="sans", size=size)[0] if line else 0 for line in shown
-    )
-    tall = sum(1.25 if spans(line) is not None else 2.0 for line in lines)
-    return width / UNIT, size * tall / UNIT
-
-
-def _tint(colour: str, share: float) -> str:
-    return f"{colour}{round(255 * min(max(share, 0.0), 1.0)):02x}"
-
-
-def _rectangle(x0: float, y0: float, x1: float, y1: float, radius: float = 0) -> list[Any]:
-    """The path of a rectangle, its corners rounded."""
-    r = radius
-    path: list[Any] = ["M", (x0 + r, y1), "L", (x1 - r, y1), "Q", (x1, y1), (x1, y1 - r)]
-    path += ["L", (x1, y0 + r), "Q", (x1, y0), (x1 - r, y0), "L", (x0 + r, y0)]
-    path += ["Q", (x0, y0), (x0, y0 + r), "L", (x0, y1 - r), "Q", (x0, y1), (x0 + r, y1), "Z"]
-    return path if radius else ["M", (x0, y1), "L", (x1, y1), "L", (x1, y0), "L", (x0, y0), "Z"]
 
 
 class Diagram(schemdraw.Drawing):
@@ -100,11 +72,11 @@ class Diagram(schemdraw.Drawing):
         >>> query.E.x > 0, query.N.y > 0
         (True, True)
         """
-        need = _size(label, FONT_SIZE)
+        need = label_size(label, FONT_SIZE)
         w = (max(need[0] + 0.6, 1.8) if width is None else width) / 2
         h = (max(need[1] + 0.4, 1.0) if height is None else height) / 2
-        path = _rectangle(-w, -h, w, h, radius=min(0.22, w, h))
-        fill = _tint(colour, 0.06 if colour == INK else 0.14) if filled else "none"
+        path = rectangle(-w, -h, w, h, radius=min(0.22, w, h))
+        fill = tint(colour, 0.06 if colour == INK else 0.14) if filled else "none"
         outline = SegmentPath(
             path, color=colour, lw=LINE, ls="--" if dashed else "-", fill=fill, zorder=1
         )
@@ -128,7 +100,7 @@ class Diagram(schemdraw.Drawing):
         """
         ring = SegmentCircle((0, 0), radius, color=colour, lw=LINE, fill="none", zorder=1)
         text = SegmentText((0, 0), label, align=("center", "center"), color=INK, fontsize=FONT_SIZE)
-        anchors = {side: (radius * x, radius * y) for side, (x, y) in _OUT.items()}
+        anchors = {side: (radius * x, radius * y) for side, (x, y) in OUT.items()}
         return self._put([ring, text], at, anchors | {"center": (0.0, 0.0)})
 
     def note(self, label: str, at: XY, *, align: Any = "center", colour: str = MUTED) -> Element:
@@ -141,7 +113,7 @@ class Diagram(schemdraw.Drawing):
         text = SegmentText(
             (0, 0), label, align=(align, "center"), color=colour, fontsize=FONT_SIZE - 1
         )
-        width, height = _size(label, FONT_SIZE - 1)
+        width, height = label_size(label, FONT_SIZE - 1)
         left = {"left": 0.0, "center": width / 2, "right": width}[align]
         anchors = {"N": (width / 2 - left, height / 2), "S": (width / 2 - left, -height / 2)}
         anchors |= {"W": (-left, 0.0), "E": (width - left, 0.0), "center": (width / 2 - left, 0.0)}
@@ -179,8 +151,8 @@ class Diagram(schemdraw.Drawing):
         segments: list[Any] = []
         for (i, j), weight in np.ndenumerate(grid):
             x, y = size * j - w, h - size * i
-            path = _rectangle(x, y - size, x + size, y)
-            fill = _tint(colour, float(weight))
+            path = rectangle(x, y - size, x + size, y)
+            fill = tint(colour, float(weight))
             segments.append(SegmentPath(path, color=colour, lw=1, fill=fill, zorder=1))
         if label:
             align: Any = ("center", "bottom")
@@ -227,7 +199,7 @@ class Diagram(schemdraw.Drawing):
         0.0
         """
         for name, side in (("leave", leave), ("arrive", arrive)):
-            if side and side not in _OUT:
+            if side and side not in OUT:
                 raise ValueError(f'{name} must be "N", "E", "S" or "W", got {side!r}')
         middle = [p.center if isinstance(p, Element) else Point(p) for p in (start, end)]
         dx, dy = middle[1].x - middle[0].x, middle[1].y - middle[0].y
@@ -236,26 +208,16 @@ class Diagram(schemdraw.Drawing):
         arrive = arrive or (("W" if dx > 0 else "E") if sideways else ("S" if dy > 0 else "N"))
         p = getattr(start, leave) if isinstance(start, Element) else middle[0]
         q = getattr(end, arrive) if isinstance(end, Element) else middle[1]
-        (ux, uy), (vx, vy) = _OUT[leave], _OUT[arrive]
-        part = 0.5 if {leave, arrive} in ({"E", "W"}, {"N", "S"}) else 0.62
-        run = max(part * (abs(q.x - p.x) if ux else abs(q.y - p.y)), 0.5)
-        land = max(part * (abs(q.x - p.x) if vx else abs(q.y - p.y)), 0.5)
         line: dict[str, Any] = {"color": colour, "lw": LINE, "ls": "--" if dashed else "-"}
         line |= {"arrow": head or None, "arrowwidth": 0.22, "arrowlength": 0.3, "zorder": 2}
-        straight = abs(q.x - p.x) < 1e-6 or abs(q.y - p.y) < 1e-6
-        straight = straight or not (isinstance(start, Element) or isinstance(end, Element))
-        controls = [
-            Point((p.x + run * ux, p.y + run * uy)),
-            Point((q.x + land * vx, q.y + land * vy)),
-        ]
-        bend = [p, *controls, q]
-        segments: list[Any] = [Segment([p, q], **line) if straight else SegmentBezier(bend, **line)]
-        if straight:
-            centre = Point(((p.x + q.x) / 2, (p.y + q.y) / 2))
+        free = not (isinstance(start, Element) or isinstance(end, Element))
+        segment: Any
+        if free or abs(q.x - p.x) < 1e-6 or abs(q.y - p.y) < 1e-6:
+            segment, centre = Segment([p, q], **line), Point(((p.x + q.x) / 2, (p.y + q.y) / 2))
         else:
-            centre = Point(
-                tuple((a + 3 * b + 3 * c + d) / 8 for a, b, c, d in zip(*bend, strict=True))
-            )
+            bend = curve(p, q, OUT[leave], OUT[arrive])
+            segment, centre = SegmentBezier(bend, **line), middle_of(bend)
+        segments = [segment]
         if label:
             level = abs(q.x - p.x) >= abs(q.y - p.y)
             away = (0.0, 0.1) if level else (0.14, 0.0)
@@ -279,7 +241,7 @@ class Diagram(schemdraw.Drawing):
         boxes = [element.get_bbox(transform=True) for element in elements]
         left, right = min(b.xmin for b in boxes) - pad, max(b.xmax for b in boxes) + pad
         low, high = min(b.ymin for b in boxes) - pad, max(b.ymax for b in boxes) + pad
-        path = _rectangle(left, low, right, high)
+        path = rectangle(left, low, right, high)
         align: Any = ("left", "bottom")
         segments: list[Any] = [
             SegmentPath(path, color=colour, lw=1.2, ls="--", fill="none", zorder=0)

@@ -9,8 +9,8 @@ changed since their last run and writes
 
 Changed means, by digest: the lab's own code, every `attnbook` module that it reaches, and the data
 of the tasks where it uses one. Comments, docstrings and Markdown cells do not count: where only
-they changed, the notebook's text is brought up to date without running anything. Figures come from `attnbook.plotting` (`axes(alt=...)` and `diagram(alt=...)` say what is
-seen).
+they changed, the notebook's text is brought up to date without running anything. Figures come from
+`attnbook.plotting`, where `axes(alt=...)` and `diagram(alt=...)` say what is seen.
 """
 
 import argparse

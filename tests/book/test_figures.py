@@ -158,6 +158,11 @@ def test_only_figures_are_figures() -> None:
         to_svg(3, "f")  # type: ignore[arg-type]
 
 
+def test_an_empty_drawing_is_refused() -> None:
+    with pytest.raises(ValueError, match="the drawing is empty"):
+        to_svg(plotting.diagram(), "f")
+
+
 def test_opacity_is_kept() -> None:
     figure, ax = plotting.axes()
     plotting.heatmap(ax, [[0.25]])
