@@ -30,7 +30,8 @@ DRAWING = (
     *(
         f"book/{name}.py"
         for name in (
-            "attributes blocks checker console diagram drawn fences figures labels palette runner state"
+            "attributes blocks canvases checker console diagram drawn fences figures geometry "
+            "heatmaps labels palette runner state"
         ).split()
     ),
 )
