@@ -1,0 +1,351 @@
+"""What a reader copies runs alone, and shows what the page shows."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from playwright._impl._driver import compute_driver_executable
+
+from attnbook.book.checker import matches
+from attnbook.book.console import steps
+from attnbook.book.fences import Block, PageError, parse
+from attnbook.book.runner import run_page
+from attnbook.book.snippets import ASSEMBLE_JS, assembled, notebook, pieces, plain, runnable
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+RUNNING = {name: text for name, text in TEXTS.items() if any(not b.no_run for b in parse(text))}
+
+
+def run(script: str) -> str:
+    """What a script prints."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), torch.random.fork_rng(devices=[]):
+        exec(compile(script, "script", "exec"), {"__name__": "__main__"})
+    return output.getvalue()
+
+
+def session(steps: str) -> str:
+    return f"```pycon\n{textwrap.dedent(steps).strip()}\n```\n\n"
+
+
+def python(code: str, attrs: str = "") -> str:
+    return f"```python {attrs}\n{textwrap.dedent(code).strip()}\n```\n\n"
+
+
+def test_a_copy_has_no_prompts_and_no_outputs() -> None:
+    steps = """
+        >>> # two steps
+        >>> x = [
+        ...     1,
+        ...     2,
+        ... ]
+        >>> x
+        [1, 2]
+        >>> for i in x:
+        ...     print("output" if i == 1 else "... 2")
+        ...
+        output
+        ... 2
+        >>> x
+        [1, 2]
+        """
+    copied = """
+        # two steps
+        x = [
+            1,
+            2,
+        ]
+        x
+        for i in x:
+            print("output" if i == 1 else "... 2")
+
+        x
+        """
+    assert plain(*parse(session(steps))) == textwrap.dedent(copied).strip()
+    assert plain(*parse(python("x = 1\n\ny = 2"))) == "x = 1\n\ny = 2"
+
+
+def test_a_script_gathers_imports_and_runs_the_page_up_to_its_block() -> None:
+    third = """
+        >>> from attnbook import dot, softmax as sm
+        >>> x
+        3.14
+        >>> torch.randn(1)
+        tensor([1.54])
+        """
+    last = """
+        >>> from __future__ import annotations
+        >>> torch.randn(1)
+        tensor([-0.29])
+        >>> y = 1
+        >>> y, 2
+        (1, 2)
+        """
+    text = python("import math, torch\nfrom attnbook import dot\nx = math.pi", "hide")
+    text += python("x = torch.rand(0)\n[]", 'table="left-out"') + session(third) + session(last)
+    blocks = parse(text, "docs/page.md")
+    assert runnable(blocks, 3) == (
+        "# docs/page.md, line 20\n"
+        "# Needs: pip install attnbook\n\n"
+        "from __future__ import annotations\n"
+        "import torch\n"
+        "import math\n"
+        "from attnbook import dot, softmax as sm\n\n"
+        "torch.manual_seed(0)\n\n"
+        "x = math.pi\n\n"
+        "x\ntorch.randn(1)\n\n"
+        "print(torch.randn(1))\ny = 1\nprint((y, 2))\n"
+    )
+    assert run(runnable(blocks, 3)) == "tensor([-0.2934])\n(1, 2)\n"
+
+
+def test_an_import_stays_where_its_name_means_two_things() -> None:
+    text = python("def softmax(x): return 'own'\ndef dot(): ...") + session(">>> softmax(1)\n'own'")
+    third = (
+        ">>> from attnbook import softmax, causal\n>>> softmax.__module__\n'attnbook.normalizers'"
+    )
+    text += session(third) + session(">>> from math import pi as causal\n>>> causal\n3.14")
+    blocks = parse(text)
+    body = runnable(blocks, 2).partition("manual_seed")[2]
+    assert "\nfrom attnbook import softmax, causal\n" in body
+    assert [run(runnable(blocks, index)) for index in (1, 2, 3)] == [
+        "own\n",
+        "attnbook.normalizers\n",
+        "3.141592653589793\n",
+    ]
+
+
+def test_imports_inside_other_statements_stay() -> None:
+    first = """
+        def f():
+            import math
+            return math.pi
+        import json; x = json.loads('1')
+        """
+    second = """
+        from attnbook import (
+            dot,  # why
+            causal,
+        )
+        if x:
+            import os
+        """
+    script = runnable(parse(python(first) + python(second)), 1)
+    before, _, body = script.partition("torch.manual_seed(0)\n\n")
+    assert "from attnbook import dot, causal\n" in before
+    assert body == textwrap.dedent(first).strip() + "\n\nif x:\n    import os\n"
+    run(script)
+
+
+def test_the_last_session_prints_and_goes_on_after_an_error() -> None:
+    first = """
+        >>> x = 'é'; x
+        'é'
+        >>> int(x)
+        Traceback (most recent call last):
+          ...
+        ValueError: invalid literal for int() with base 10: 'é'
+        """
+    second = """
+        >>> print('a')
+        a
+        >>> None
+        >>> x  # the same
+        'é'
+        >>> (1,
+        ...  2)
+        (1, 2)
+        >>> int(
+        ...     x,
+        ... )
+        Traceback (most recent call last):
+          ...
+        ValueError: invalid literal for int() with base 10: 'é'
+        >>> x + '''
+        ... b'''
+        'é\\nb'
+        """
+    text = session(first) + session(second)
+    run_page(text)
+    blocks = parse(text)
+    error = "ValueError(\"invalid literal for int() with base 10: 'é'\")"
+    assert run(runnable(blocks, 1)) == f"a\né\n(1, 2)\n{error}\né\nb\n"
+    assert "print(x)  # the same" in runnable(blocks, 1)
+    assert run(runnable(blocks, 0)) == f"é\n{error}\n"
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "figure",
+        "Figure(figsize=(1, 1))",
+        "axes.figure",
+        "axes[0].figure if 0 else (\n    figure\n)",
+    ],
+)
+def test_a_figure_is_saved_under_its_name(
+    last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "from matplotlib.figure import Figure\nfigure = Figure()\naxes = figure.add_subplot()\n"
+    blocks = parse(python("x = 1") + python(code + last, 'fig="one-figure" alt="Empty"'))
+    script = runnable(blocks, 1)
+    assert "# Needs: pip install 'attnbook[labs]'\n" in script
+    run(script)
+    assert "<svg" in (tmp_path / "one-figure.svg").read_text()
+
+
+def test_a_drawing_is_saved_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "import schemdraw\nd = schemdraw.Drawing(show=False)\nd += schemdraw.elements.Line()\nd"
+    run(runnable(parse(python(code, 'fig="d" alt="A line"')), 0))
+    assert "<svg" in (tmp_path / "d.svg").read_text()
+
+
+def test_a_table_is_printed() -> None:
+    blocks = parse(python("rows = [{'a': n} for n in (1, 2)]\nrows", 'table="t"'))
+    assert run(runnable(blocks, 0)) == "{'a': 1}\n{'a': 2}\n"
+
+
+MODULES = ["tqdm", "attnbook.plotting", "attnbook.tasks.dates", "matplotlib.pyplot as plt"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_scripts_say_when_they_need_more_than_the_package(module: str) -> None:
+    (piece,) = pieces(parse(python(f"import {module}")))
+    assert piece is not None
+    assert piece["labs"]
+
+
+def test_a_block_that_does_not_run_has_no_script_and_is_in_none() -> None:
+    blocks = parse(python("boom", '{.no-run reason="r"}') + python("x = 1"))
+    assert "boom" not in runnable(blocks, 1)
+    with pytest.raises(ValueError, match="block 0 does not run"):
+        runnable(blocks, 0)
+
+
+def test_a_block_that_is_not_python_is_named() -> None:
+    with pytest.raises(PageError, match=r"p\.md:5: cannot be read as Python"):
+        pieces(parse(python("x = 1") + python("x = = 1"), "p.md"))
+
+
+def test_a_notebook_is_the_page() -> None:
+    solution = "```pycon\n>>> torch.randn(1)\ntensor([-0.29])\n>>> x\ntensor([1.54])\n```\n"
+    text = (
+        "# Title {#top}\n\nProse with $x$ and `{#no}`.\n\n"
+        + python("import torch\nx = torch.randn(1)", "hide")
+        + "Table: Rows {#tbl-a}\n\n| a |\n|---|\n| 1 |\n\n"
+        + python("y = x\nx = x + torch.randn(1)\n[{'x': 1}]", 'table="rows"')
+        + '??? success "Solution"\n\n    One.\n\n'
+        + textwrap.indent(solution, "    ")
+        + "\n- a list\n\n    !!! note\n        Deep.\n\nAfter.\n\n"
+        + "```bash\nls # not a heading {#x}\n```\n\n"
+        + python("boom", '{.no-run reason="slow"}')
+    )
+    made = notebook(
+        text, "Title", "docs/page.md", lambda markdown: markdown.replace("Prose", "Text")
+    )
+    cells = [(cell.cell_type, cell.source) for cell in made.cells]
+    assert cells == [
+        ("markdown", "*From docs/page.md.* This notebook needs `pip install attnbook`."),
+        ("code", "import torch\n\n_ = torch.manual_seed(0)"),
+        ("markdown", "# Title\n\nText with $x$ and `{#no}`."),
+        ("code", "import torch\nx = torch.randn(1)"),
+        ("markdown", "*Rows*\n\n\n| a |\n|---|\n| 1 |"),
+        (
+            "code",
+            "@torch.random.fork_rng(devices=[])\ndef tabulate_rows(x=x):\n    y = x\n"
+            "    x = x + torch.randn(1)\n    return [{'x': 1}]\n\n\ntabulate_rows()",
+        ),
+        ("markdown", "**Solution**\n\nOne."),
+        ("code", "print(torch.randn(1))\nx"),
+        (
+            "markdown",
+            "- a list\n\n    **Note**\n    Deep.\n\nAfter.\n\n"
+            "```bash\nls # not a heading {#x}\n```\n\n```python\nboom\n```\n\n*This is not run: slow*",
+        ),
+    ]
+    assert made.cells[3].metadata.jupyter.source_hidden
+    assert made == notebook(text, "Title", "docs/page.md", lambda m: m.replace("Prose", "Text"))
+    output = run("\n".join(source for kind, source in cells if kind == "code") + "\nprint(x)")
+    assert output == "tensor([-0.2934])\ntensor([1.5410])\n"
+
+
+def test_a_page_without_a_heading_gets_its_title() -> None:
+    assert [cell.source for cell in notebook("Prose.", "Scores").cells][2:] == [
+        "# Scores",
+        "Prose.",
+    ]
+
+
+def test_the_browser_makes_the_same_scripts() -> None:
+    found = {name: pieces(parse(text, name)) for name, text in TEXTS.items()}
+    program = (
+        f"{ASSEMBLE_JS}\nconst pages = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+        "const made = (all) => all.map((piece, index) => piece && attnbookScript(all, index));"
+        "for (const name in pages) pages[name] = made(pages[name]);"
+        "process.stdout.write(JSON.stringify(pages));"
+    )
+    node = str(compute_driver_executable()[0])
+    done = subprocess.run(
+        [node, "-e", program], input=json.dumps(found), capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == {
+        name: [piece and assembled(page, index) for index, piece in enumerate(page)]
+        for name, page in found.items()
+    }
+
+
+def chosen(blocks: list[Block]) -> list[Block]:
+    """A page's last block, one in the middle, its first figure and its first table."""
+    main = [block for block in blocks if not block.leaf and not block.no_run]
+    picked = [main[-1], main[len(main) // 2]] if main else []
+    for kind in ("fig", "table"):
+        picked += [block for block in blocks if block.value(kind)][:1]
+    return sorted({block.index: block for block in picked}.values(), key=lambda block: block.index)
+
+
+RUN_ALL = """
+import contextlib, io, json, runpy, sys
+printed = {}
+for path in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        runpy.run_path(path, run_name="__main__")
+    printed[path] = output.getvalue()
+print(json.dumps(printed))
+"""
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_the_scripts_of_a_page_run_in_a_fresh_process(name: str, tmp_path: Path) -> None:
+    blocks = parse(RUNNING[name], name)
+    scripts = {f"{block.index}.py": block for block in chosen(blocks)}
+    for path, block in scripts.items():
+        (tmp_path / path).write_text(runnable(blocks, block.index), encoding="utf-8")
+    cells = [c.source for c in notebook(RUNNING[name], page=name).cells if c.cell_type == "code"]
+    (tmp_path / "notebook.py").write_text("\n\n".join(cells), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, *scripts, "notebook.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PATH": "", "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    for path, block in scripts.items():
+        if block.fig:
+            assert "<svg" in (tmp_path / f"{block.fig}.svg").read_text(encoding="utf-8")
+        elif block.language == "pycon":
+            shown = [step.want.rstrip() for step in steps(block) if not step.error]
+            shown = [want for want in shown if want[:1] not in ("'", '"')]  # print drops quotes
+            assert matches("..." + "...".join(shown) + "...", printed[path])
