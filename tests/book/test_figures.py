@@ -1,6 +1,7 @@
 """Figures on a page: colours, text, ids, bytes, and what a browser makes of them."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -220,7 +221,9 @@ def test_the_palette_maps_each_colour_once() -> None:
 def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         yield browser
         browser.close()
 
