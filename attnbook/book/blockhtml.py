@@ -92,6 +92,7 @@ def table(name: str, rows: list[dict[str, str]], caption: bool) -> str:
 
 def scrolling(table: str) -> str:
     """A table that scrolls in itself where it is wider than its column."""
+    table = table.replace("<table", '<table class="book-grid"', 1)  # with a class, the theme leaves it
     return f'<div class="book-scroll book-table" data-scroll="table">{table}</div>'
 
 

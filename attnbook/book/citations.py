@@ -13,6 +13,7 @@ from functools import cached_property
 from html import escape
 from pathlib import Path
 
+from pybtex.backends import html, plaintext
 from pybtex.database import Entry, Person, parse_file
 from pybtex.richtext import Text
 
@@ -66,9 +67,7 @@ class Bibliography:
     def label(self, key: str) -> str:
         """Author and year, such as "Luong et al. 2015"."""
         entry = self.entries[key]
-        names = [_surname(person) for person in entry.persons.get("author", [])]
-        who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-        return f"{who}\u00a0{entry.fields.get('year', '')}{self._letter(key)}"
+        return f"{_who(entry)}\u00a0{entry.fields.get('year', '')}{self._letter(key)}"
 
     def _letter(self, key: str) -> str:
         """Nothing, or a, b, ... where two works share first authors and year."""
@@ -78,9 +77,7 @@ class Bibliography:
     def _letters(self) -> dict[str, str]:
         groups: dict[tuple[str, str], list[str]] = {}
         for key, entry in sorted(self.entries.items()):
-            names = [_surname(person) for person in entry.persons.get("author", [])]
-            who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-            groups.setdefault((who, entry.fields.get("year", "")), []).append(key)
+            groups.setdefault((_who(entry), entry.fields.get("year", "")), []).append(key)
         return {
             key: "abcdefghij"[n]
             for keys in groups.values()
@@ -125,12 +122,21 @@ class Bibliography:
         return f'<li id="ref-{key}">{" ".join(parts)}</li>'
 
 
+# One of each: asked for by name, pybtex looks through every installed package at each call.
+_HTML, _TEXT = html.Backend(), plaintext.Backend()
+
+
 def _html(latex: str) -> str:
-    return str(Text.from_latex(" ".join(latex.split())).render_as("html"))
+    return str(Text.from_latex(" ".join(latex.split())).render(_HTML))
 
 
 def _plain(latex: str) -> str:
-    return str(Text.from_latex(latex).render_as("text"))
+    return str(Text.from_latex(latex).render(_TEXT))
+
+
+def _who(entry: Entry) -> str:
+    names = [_surname(person) for person in entry.persons.get("author", [])]
+    return " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
 
 
 def _surname(person: Person) -> str:

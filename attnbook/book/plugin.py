@@ -22,7 +22,7 @@ from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
 
-from attnbook.book import claims, labpages, maths, palette, snippets
+from attnbook.book import claims, labels, labpages, maths, palette, snippets
 from attnbook.book.citations import Bibliography
 from attnbook.book.drawn import Drawn, results
 from attnbook.book.fences import PageError
@@ -46,18 +46,13 @@ class BookConfig(Config):  # type: ignore[no-untyped-call]
 class BookPlugin(BasePlugin[BookConfig]):
     """See the module's docstring."""
 
-    def __init__(self) -> None:
-        self._font = b""
-        self._font_of: set[str] = set()
-
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         """Keep this object from one build to the next while serving."""
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
-        """Add the book's templates, style and script to the theme."""
+        """Add the book's style and script to the theme."""
         self._root = Path(config.config_file_path).parent if config.config_file_path else Path()
         self._cache = self._root / self.config.cache
-        config.theme.dirs.insert(0, str(THEME / "templates"))
         config.extra_css.insert(0, f"{ASSETS}/book.css")
         config.extra_javascript.append(f"{ASSETS}/book.js")
         return config
@@ -127,6 +122,7 @@ class BookPlugin(BasePlugin[BookConfig]):
             html = maths.convert(html, woven.page)
             for item in page.toc:
                 _set_maths(item, woven.page)
+            page.title = _TOC_MATHS.sub(lambda match: _spelled(match[1]), str(page.title))
         except PageError as error:
             raise PluginError(_report(error)) from None
         except maths.MathsError as error:
@@ -153,9 +149,17 @@ class BookPlugin(BasePlugin[BookConfig]):
         if isinstance(page.file, labpages.LabFile):
             shutil.copyfile(page.file.abs_src_path or "", folder / source.name)
         elif source.parent.name == "chapters":
-            notebook = snippets.notebook(woven.text, str(page.title), woven.page)
+            url = page.canonical_url or ""
+            notebook = snippets.notebook(
+                woven.text,
+                str(page.title),
+                woven.page,
+                lambda cell: woven.portable(cell, url),
+                woven.first_line,
+            )
             text = json.dumps(notebook, indent=1, ensure_ascii=False)
             (folder / f"{source.stem}.ipynb").write_text(text + "\n", encoding="utf-8")
+        output = _named(output)
         if not woven.blocks:
             return output
         sessions = {b.index: snippets.plain(b) for b in woven.blocks if b.language == "pycon"}
@@ -163,6 +167,10 @@ class BookPlugin(BasePlugin[BookConfig]):
         packed = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
         tag = f'<script type="application/json" id="book-scripts">{packed}</script>\n</body>'
         return output.replace("</body>", tag, 1)
+
+    def on_post_template(self, output: str, *, template_name: str, config: MkDocsConfig) -> str:
+        """Mend the theme's markup on pages without a source, such as the one for a wrong address."""
+        return _named(output)
 
     def on_post_build(self, *, config: MkDocsConfig) -> None:
         """Write the maths font for the formulas of all pages; forget results that were not used for a week."""
@@ -175,6 +183,20 @@ class BookPlugin(BasePlugin[BookConfig]):
 
 def _report(error: PageError) -> str:
     return f"{error}\n{error.details}".rstrip()
+
+
+def _named(html: str) -> str:
+    """Name the theme's search dialogue, for readers who hear the page."""
+    return html.replace('role="dialog">', 'role="dialog" aria-label="Search">')
+
+
+def _spelled(latex: str) -> str:
+    r"""A formula in plain characters, for the titles of windows and search results.
+
+    >>> _spelled(r"\sqrt{d_k}")
+    '√dk'
+    """
+    return labels.plain("$" + re.sub(r"\\sqrt{(.*?)}", r"√\1", latex) + "$").strip("$")
 
 
 def _set_maths(item: AnchorLink, page: str) -> None:

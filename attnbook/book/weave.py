@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
+from urllib.parse import urljoin
 
 from attnbook.book import blockhtml, sources
 from attnbook.book.citations import PATTERN, Bibliography
@@ -35,6 +36,9 @@ _CAPTION = re.compile(r"\s*<p>book-caption-(\d+)-end (.*?)</p>", re.S)
 _TABLE_CAPTION = re.compile(
     r'<p>book-table-(tbl-[a-z0-9-]+)-end (.*?)</p>\s*<table(?P<attrs>[^>]*)>', re.S
 )
+_PAGE_LINK = re.compile(r"\]\((?!https?:|[#/])([^)\s]+?)\.(?:md|ipynb)(#[^)\s]*)?\)")
+_NAME_LINK = re.compile(r"\[([^\[\]]+)\]\[[\w.]*\]")
+_Makers = list[tuple[re.Pattern[str], Callable[[re.Match[str], int], str]]]
 _LEFT_OVER = re.compile(r"book-(?:table|caption|piece)-\S*-end")
 
 
@@ -122,6 +126,32 @@ class Weave:
             raise PageError(self.page, self.first_line, f"{what} ({unescape(left.group())})")
         return html.replace("\ue000", "")
 
+    def portable(self, markdown: str, url: str = "") -> str:
+        """Markdown of the page for a notebook: directives as text, links to pages made absolute.
+
+        Args:
+            markdown: a part of the page.
+            url: the page's own address on the site.
+        """
+
+        def panel(match: re.Match[str]) -> str:
+            found = sources.panel(match["name"], self.sources.package)
+            place = f"{found.file}, lines {found.first_line}-{found.last_line}"
+            return f"Source of `{match['name']}` ({place}):\n\n```python\n{found.code}\n```"
+
+        def link(match: re.Match[str]) -> str:
+            return f"]({urljoin(url, match[1])}.html{match[2] or ''})"
+
+        makers: _Makers = [
+            (_CLAIM, self._claim),
+            (_SOURCE, lambda match, line: panel(match)),
+            (PATTERN, lambda match, line: self._cite(match, line)[0]),
+            (_LIST, lambda match, line: self.sources.bibliography.listed(self._cited)),
+            (_PAGE_LINK, lambda match, line: link(match)),
+            (_NAME_LINK, lambda match, line: match[1]),
+        ]
+        return _replaced(markdown, self.first_line, makers)
+
     def _piece(self, html: str, prefix: str, caption: str = "") -> str:
         """A paragraph that stands for `html`, and after it the caption, for Markdown to set."""
         self._pieces.append(html)
@@ -148,8 +178,7 @@ class Weave:
 
     def _prose(self, text: str, first_line: int) -> str:
         """Text without fences, with its directives carried out; `first_line` is where it begins."""
-        literal = [span.span() for span in _CODE_SPAN.finditer(text)]
-        makers: list[tuple[re.Pattern[str], Callable[[re.Match[str], int], str]]] = [
+        makers: _Makers = [
             (_CLAIM, self._claim),
             (_SOURCE, self._source),
             (_BOARD, lambda match, line: self._prose(scoreboard(self.sources.ledger), line)),
@@ -158,17 +187,7 @@ class Weave:
             (_TABLE, self._table),
             (_TABLE_END, lambda match, line: "\n"),
         ]
-        found = [(match, make) for pattern, make in makers for match in pattern.finditer(text)]
-        parts: list[str] = []
-        position = 0
-        for match, make in sorted(found, key=lambda pair: pair[0].start()):
-            start, end = match.span()
-            if start < position or any(a <= start < b for a, b in literal):
-                continue
-            parts.append(text[position:start])
-            parts.append(make(match, first_line + text.count("\n", 0, start)))
-            position = end
-        return "".join([*parts, text[position:]])
+        return _replaced(text, first_line, makers)
 
     def _claim(self, match: re.Match[str], line: int) -> str:
         words = match["words"].split()
@@ -197,13 +216,15 @@ class Weave:
             raise PageError(self.page, line, str(error)) from None
         return self._piece(blockhtml.source(match["name"], panel), match["prefix"])
 
-    def _citation(self, match: re.Match[str], line: int) -> str:
+    def _cite(self, match: re.Match[str], line: int) -> tuple[str, list[str]]:
         try:
             text, keys = self.sources.bibliography.inline(match["inside"])
         except KeyError as error:
             raise PageError(self.page, line, f"unknown citation {error.args[0]!r}") from None
-        if not keys:
-            return match.group()
+        return (text, keys) if keys else (match.group(), [])
+
+    def _citation(self, match: re.Match[str], line: int) -> str:
+        text, keys = self._cite(match, line)
         self._cited += keys
         return text
 
@@ -216,3 +237,19 @@ class Weave:
     def _table(self, match: re.Match[str], line: int) -> str:
         self.anchors.add(match["id"])
         return f"{match['prefix']}book-table-{match['id']}-end "
+
+
+def _replaced(text: str, first_line: int, makers: _Makers) -> str:
+    """Replace what the patterns find outside code, the first that begins wins."""
+    literal = [span.span() for span in _CODE_SPAN.finditer(text)]
+    found = [(match, make) for pattern, make in makers for match in pattern.finditer(text)]
+    parts: list[str] = []
+    position = 0
+    for match, make in sorted(found, key=lambda pair: pair[0].start()):
+        start, end = match.span()
+        if start < position or any(a <= start < b for a, b in literal):
+            continue
+        parts.append(text[position:start])
+        parts.append(make(match, first_line + text.count("\n", 0, start)))
+        position = end
+    return "".join([*parts, text[position:]])
