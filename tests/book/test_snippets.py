@@ -270,7 +270,8 @@ def test_a_notebook_is_the_page() -> None:
         (
             "markdown",
             "- a list\n\n    **Note**\n    Deep.\n\nAfter.\n\n"
-            "```bash\nls # not a heading {#x}\n```\n\n```python\nboom\n```\n\n*This is not run: slow*",
+            "```bash\nls # not a heading {#x}\n```\n\n"
+            "```python\nboom\n```\n\n*This is not run: slow*",
         ),
     ]
     assert made.cells[3].metadata.jupyter.source_hidden
