@@ -1,0 +1,140 @@
+"""Check, measure the memory of, then time the implementations of a case, turn and turn about."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.benchmark import Measurement, Timer
+
+from attnbook.bench.cases import Case
+from attnbook.core import Attended, attend
+
+__all__ = ["Row", "measure"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One implementation in one case: seconds, bytes, and the largest error against float64."""
+
+    implementation: str
+    shape: tuple[int, ...]
+    mask: str
+    dtype: str
+    passes: str
+    rounds: int
+    median: float
+    iqr: float
+    speedup: float
+    peak_bytes: int
+    max_error: float
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain types, for JSON."""
+        return asdict(self)
+
+
+def measure(case: Case, rounds: int = 7) -> list[Row]:
+    """The rows of a case, in the order of its implementations, on one thread.
+
+    Raises:
+        ArithmeticError: an implementation's error against float64 is more than twice that of the
+            reference, the case's first; nothing is then timed.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        errors = _checked(case)
+        runs = {name: _run(case, f) for name, f in case.implementations.items()}
+        peaks = {name: _peak_bytes(run) for name, run in runs.items()}
+        times = _round_robin(runs, rounds)
+    finally:
+        torch.set_num_threads(threads)
+    reference = next(iter(times.values())).median
+    return [
+        Row(
+            implementation=name,
+            shape=case.shape,
+            mask=case.mask,
+            dtype="float32",
+            passes="forward + backward" if case.backward else "forward",
+            rounds=rounds,
+            median=time.median,
+            iqr=time.iqr,
+            speedup=reference / time.median,
+            peak_bytes=peaks[name],
+            max_error=errors[name],
+        )
+        for name, time in times.items()
+    ]
+
+
+def _checked(case: Case) -> dict[str, float]:
+    tensors, mask = case.inputs()
+    exact = attend(*(x.double() for x in tensors), mask=mask).output
+    errors = {
+        name: float((implementation(*tensors, mask=mask).output - exact).abs().max())
+        for name, implementation in case.implementations.items()
+    }
+    budget = 2 * (next(iter(errors.values())) + torch.finfo(torch.float32).eps)
+    for name, error in errors.items():
+        if not error <= budget:
+            raise ArithmeticError(f"{name} is off by {error:.1e}, more than {budget:.1e}: {case}")
+    return errors
+
+
+def _run(case: Case, implementation: Callable[..., Attended]) -> Callable[[], Tensor]:
+    tensors, mask = case.inputs()
+    if not case.backward:
+        return lambda: implementation(*tensors, mask=mask).output
+    upstream = torch.ones_like(tensors[2])
+
+    def forward_and_backward() -> Tensor:
+        inputs = [x.detach().requires_grad_() for x in tensors]
+        output = implementation(*inputs, mask=mask).output
+        output.backward(upstream)
+        return output
+
+    return forward_and_backward
+
+
+def _round_robin(runs: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, Measurement]:
+    """One block of each in turn, so that a slow spell of the machine falls on all of them."""
+    timers = {name: Timer("run()", globals={"run": run}) for name, run in runs.items()}
+    number = {name: max(1, int(0.05 / t.timeit(1).median)) for name, t in timers.items()}
+    blocks: dict[str, list[Measurement]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, timer in timers.items():
+            blocks[name].append(timer.timeit(number[name]))
+    return {name: Measurement.merge(own)[0] for name, own in blocks.items()}
+
+
+def _peak_bytes(run: Callable[[], Tensor]) -> int:
+    """The most memory, above what was held before, that PyTorch's allocator held at a time."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with (
+        _silent_stderr(),
+        torch.profiler.profile(activities=activities, profile_memory=True) as profile,
+    ):
+        run()
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """The profiler's library logs to the file descriptor itself when it starts and stops."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
