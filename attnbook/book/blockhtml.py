@@ -23,7 +23,11 @@ def code(block: Block) -> str:
     mark = "session" if block.language == "pycon" else "code"
     note = f"Not run: {block.value('reason')}" if block.no_run else ""
     return _framed(
-        _highlighted(block.source, block.language, tuple(lines)), title, note, str(block.index), mark
+        _highlighted(block.source, block.language, tuple(lines)),
+        title,
+        note,
+        str(block.index),
+        mark,
     )
 
 
@@ -34,9 +38,7 @@ def lab_code(source: str) -> str:
 
 def output(text: str) -> str:
     """What a lab's cell printed."""
-    return (
-        f'<div class="book-output"><pre><code data-scroll="output">{escape(text)}</code></pre></div>'
-    )
+    return f'<div class="book-output"><pre><code data-scroll="output">{escape(text)}</code></pre></div>'
 
 
 def other(info: str, text: str) -> str:
@@ -92,7 +94,9 @@ def table(name: str, rows: list[dict[str, str]], caption: bool) -> str:
 
 def scrolling(table: str) -> str:
     """A table that scrolls in itself where it is wider than its column."""
-    table = table.replace("<table", '<table class="book-grid"', 1)  # with a class, the theme leaves it
+    table = table.replace(
+        "<table", '<table class="book-grid"', 1
+    )  # with a class, the theme leaves it
     return f'<div class="book-scroll book-table" data-scroll="table">{table}</div>'
 
 

@@ -19,7 +19,9 @@ from pybtex.richtext import Text
 
 # A pair of brackets with a key in it, but no link, image or footnote.
 PATTERN = re.compile(r"(?<![!\]\\\w])\[(?P<inside>[^\[\]]*?@[A-Za-z][^\[\]]*)\](?![(\[:])")
-_ONE = re.compile(r"(?:(?P<before>[^@]*?)\s+)?@(?P<key>[A-Za-z][\w:-]*)(?:,\s*(?P<place>.+))?", re.S)
+_ONE = re.compile(
+    r"(?:(?P<before>[^@]*?)\s+)?@(?P<key>[A-Za-z][\w:-]*)(?:,\s*(?P<place>.+))?", re.S
+)
 _VENUES = ("journal", "booktitle", "howpublished", "publisher", "school", "institution")
 
 

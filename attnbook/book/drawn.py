@@ -11,6 +11,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -25,16 +26,7 @@ from attnbook.book.reach import PACKAGE, code, digest, reached
 from attnbook.book.reach import parse as parse_file
 
 LIBRARIES = ("torch", "matplotlib", "schemdraw", "ziamath")
-DRAWING = (
-    "plotting.py",
-    *(
-        f"book/{name}.py"
-        for name in (
-            "attributes blocks canvases checker console diagram drawn fences figures geometry "
-            "heatmaps labels palette runner state"
-        ).split()
-    ),
-)
+_IMPORT = re.compile(r"^\s*from (attnbook\.book|attnbook\.book\.\w+) import (\w+)", re.M)
 
 
 @dataclass(frozen=True)
@@ -82,12 +74,26 @@ def _code_at(path: Path, stamp: int, size: int) -> str:
 
 def _around() -> str:
     """What every page depends on: the code that draws, the data of the tasks, the versions."""
-    parts = [_code(PACKAGE / name) for name in DRAWING if (PACKAGE / name).exists()]
+    parts = [_code(path) for path in _drawing()]
     for path in sorted((PACKAGE / "tasks" / "data").glob("**/*")):
         if path.is_file():
             parts.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}")
     versions = [f"{name} {_version(name)}" for name in LIBRARIES]
     return digest([*parts, *versions, sys.version])
+
+
+def _drawing() -> list[Path]:
+    """The files of the engine that run and draw a page: those that these two import."""
+    found: list[Path] = []
+    waiting = [PACKAGE / "plotting.py", Path(__file__)]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.append(path)
+        for module, name in _IMPORT.findall(path.read_text(encoding="utf-8")):
+            waiting += [PACKAGE / "book" / f"{part}.py" for part in (module.split(".")[-1], name)]
+    return sorted(found)
 
 
 @lru_cache(maxsize=16)
@@ -113,6 +119,9 @@ def results(
     missing: list[tuple[str, Path]] = []
     for name, text in pages.items():
         try:
+            if all(block.no_run for block in parse(text, name)):
+                drawn[name] = Drawn({}, {})
+                continue
             path = cache / f"{key(text, name)}.json"
         except PageError as error:
             errors.append(error)

@@ -9,8 +9,9 @@ import logging
 import re
 import shutil
 import time
+import warnings
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from mkdocs.config import config_options
 from mkdocs.config.base import Config
@@ -18,7 +19,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import BasePlugin, event_priority
 from mkdocs.structure.files import File, Files
-from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
 
@@ -87,17 +87,25 @@ class BookPlugin(BasePlugin[BookConfig]):
 
     def _name(self, file: File) -> str:
         path = Path(file.abs_src_path or file.src_uri)
-        return path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
+        return (
+            path.relative_to(self._root).as_posix()
+            if path.is_relative_to(self._root)
+            else str(path)
+        )
 
     def on_page_read_source(self, *, page: Page, config: MkDocsConfig) -> str | None:
         """Read a notebook as Markdown."""
         if not isinstance(page.file, labpages.LabFile):
             return None
-        text, self._pieces[page.file.src_uri] = labpages.markdown(Path(page.file.abs_src_path or ""))
+        text, self._pieces[page.file.src_uri] = labpages.markdown(
+            Path(page.file.abs_src_path or "")
+        )
         return text
 
     @event_priority(100)
-    def on_page_markdown(self, markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    def on_page_markdown(
+        self, markdown: str, *, page: Page, config: MkDocsConfig, files: Files
+    ) -> str:
         """Carry out the page's directives."""
         name = self._name(page.file)
         first_line = 1
@@ -136,9 +144,7 @@ class BookPlugin(BasePlugin[BookConfig]):
         """The links under a page's title."""
         stem = PurePosixPath(page.file.src_uri).stem
         if page.file.src_uri.startswith("chapters/") or isinstance(page.file, labpages.LabFile):
-            return (
-                f'<p class="book-actions"><a href="{stem}.ipynb" download>Download as notebook</a></p>'
-            )
+            return f'<p class="book-actions"><a href="{stem}.ipynb" download>Download as notebook</a></p>'
         return ""
 
     def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
@@ -175,14 +181,17 @@ class BookPlugin(BasePlugin[BookConfig]):
     def on_post_build(self, *, config: MkDocsConfig) -> None:
         """Write the maths font for the formulas of all pages; forget results that were not used for a week."""
         folder = Path(config.site_dir) / ASSETS
-        maths.write_font(self._characters, folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # ziamath, as it loads its font
+            maths.write_font(self._characters, folder)
         for path in (self._cache / "pages").glob("*.json"):
             if time.time() - path.stat().st_mtime > _WEEK:
                 path.unlink()
 
 
 def _report(error: PageError) -> str:
-    return f"{error}\n{error.details}".rstrip()
+    where = f"{error.page}:{error.line}: {error.message}"
+    return f"{where}\n{error.details or error.code}".rstrip()
 
 
 def _named(html: str) -> str:

@@ -34,7 +34,7 @@ _TABLE_END = re.compile(r"[ \t]*\{#tbl-[a-z0-9-]+\}[ \t]*$", re.M)
 _MARKS = re.compile(r"<p>book-piece-(\d+)-end</p>|book-piece-(\d+)-end")
 _CAPTION = re.compile(r"\s*<p>book-caption-(\d+)-end (.*?)</p>", re.S)
 _TABLE_CAPTION = re.compile(
-    r'<p>book-table-(tbl-[a-z0-9-]+)-end (.*?)</p>\s*<table(?P<attrs>[^>]*)>', re.S
+    r"<p>book-table-(tbl-[a-z0-9-]+)-end (.*?)</p>\s*<table(?P<attrs>[^>]*)>", re.S
 )
 _PAGE_LINK = re.compile(r"\]\((?!https?:|[#/])([^)\s]+?)\.(?:md|ipynb)(#[^)\s]*)?\)")
 _NAME_LINK = re.compile(r"\[([^\[\]]+)\]\[[\w.]*\]")
