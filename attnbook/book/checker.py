@@ -32,7 +32,7 @@ def matches(want: str, got: str) -> bool:
     pieces = [_tokens(piece) for piece in want.split("...")]
     tokens = _tokens(got)
     if len(pieces) == 1:
-        return len(pieces[0]) == len(tokens) and _agree(pieces[0], tokens)
+        return _agree(pieces[0], tokens)
     first, *middle, last = pieces
     if len(first) + len(last) > len(tokens) or not _agree(first, tokens[: len(first)]):
         return False

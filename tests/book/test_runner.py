@@ -225,6 +225,12 @@ def test_what_is_wrong_is_named(text: str, line: int, message: str) -> None:
     fault(text, line, message)
 
 
+def test_a_warning_is_an_error_whatever_the_process_thinks_of_it() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fault(python("import warnings\nwarnings.warn('careful')"), 5, "UserWarning: careful")
+
+
 def test_every_difference_of_a_session_is_told() -> None:
     error = fault(pycon(">>> 1\n2\n>>> 3\n3\n>>> 'a'\n'b'"), 4, "the output differs")
     assert error.details.count("the page says:") == 2
