@@ -1,5 +1,6 @@
 """Every chapter has what the template promises, and the home page and the navigation know it."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -12,19 +13,9 @@ DOCS = ROOT / "docs"
 TEMPLATE = DOCS / "chapters" / "_template.md"
 CHAPTERS = sorted(DOCS.glob("chapters/[0-9][0-9]-*.md"))
 # A section may have a longer title ("Where we differ from the papers"); others may stand between.
-SECTIONS = [
-    "The idea",
-    "The equation",
-    "The smallest block",
-    "Where it breaks",
-    "What it costs",
-    "Where it is used",
-    "The experiment",
-    "Where we differ from the paper",
-    "Exercises",
-    "In the package",
-    "References",
-]
+OPENING = ["The idea", "The equation", "The smallest block"]
+MIDDLE = ["Where it breaks", "What it costs", "Where it is used", "The experiment"]  # in any order
+CLOSING = ["Where we differ from the paper", "Exercises", "In the package", "References"]
 
 
 def faults(text: str) -> list[str]:
@@ -36,15 +27,17 @@ def faults(text: str) -> list[str]:
     if not re.search(r"(?m)^After this chapter you can$\n\n(- .+\n( .+\n)*){2,}", outside):
         found.append("say what the reader can do 'After this chapter you can', as a list")
     titles = re.findall(r"(?m)^## (.+)$", outside)
-    place = -1
-    for section in SECTIONS:
-        at = next((n for n, title in enumerate(titles) if title.startswith(section)), None)
-        if at is None:
-            found.append(f"no section '## {section}'")
-        elif at < place:
-            found.append(f"'## {section}' comes too early; the order is that of the template")
-        else:
-            place = at
+    at = {
+        section: next((n for n, title in enumerate(titles) if title.startswith(section)), None)
+        for section in [*OPENING, *MIDDLE, *CLOSING]
+    }
+    found += [f"no section '## {section}'" for section, n in at.items() if n is None]
+    places = [(n, section) for section, n in at.items() if n is not None and section not in MIDDLE]
+    found += [
+        f"'## {later}' comes too early; the order is that of the template"
+        for (n, _), (m, later) in itertools.pairwise(places)
+        if m < n
+    ]
     if "| score | mask | normalise | aggregate |" not in outside:
         found.append("no row of the mechanism: | score | mask | normalise | aggregate |")
     if "$$" not in outside:
