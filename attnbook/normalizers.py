@@ -80,7 +80,8 @@ def entmax(alpha: float = 1.5) -> Callable[[Tensor], Tensor]:
         alpha: in (1, 2]. The threshold is found by sorting at 1.5 and 2, by bisection elsewhere.
 
     Returns:
-        A normaliser. Its rows sum to one and have exact zeros.
+        A normaliser. Its rows sum to one and have exact zeros. Gradients are exact; second
+        derivatives are not (below `alpha = 2`).
 
     Raises:
         ValueError: alpha is not in (1, 2].

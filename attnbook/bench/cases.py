@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attnbook.core import Attended, attend
@@ -12,10 +13,17 @@ from attnbook.masks import causal
 
 __all__ = ["IMPLEMENTATIONS", "Case", "cases"]
 
+
+def _pytorch(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None) -> Attended:
+    """The peer: what `fused.sdpa` adds to it is checks and shapes."""
+    return Attended(F.scaled_dot_product_attention(query, key, value, attn_mask=mask), None)
+
+
 IMPLEMENTATIONS: dict[str, Callable[..., Attended]] = {
     "attend": attend,
     "fused.sdpa": sdpa,
     "fused.tiled": tiled,
+    "pytorch": _pytorch,
 }
 """The readable path, which the others are compared with, comes first."""
 
