@@ -38,7 +38,8 @@ def lab_code(source: str) -> str:
 
 def output(text: str) -> str:
     """What a lab's cell printed."""
-    return f'<div class="book-output"><pre><code data-scroll="output">{escape(text)}</code></pre></div>'
+    code = f'<code data-scroll="output">{escape(text)}</code>'
+    return f'<div class="book-output"><pre>{code}</pre></div>'
 
 
 def other(info: str, text: str) -> str:
@@ -94,9 +95,8 @@ def table(name: str, rows: list[dict[str, str]], caption: bool) -> str:
 
 def scrolling(table: str) -> str:
     """A table that scrolls in itself where it is wider than its column."""
-    table = table.replace(
-        "<table", '<table class="book-grid"', 1
-    )  # with a class, the theme leaves it
+    table = table.replace("<table", '<table class="book-grid"', 1)  # the theme leaves a class be
+    table = re.sub(r"<th\b[^>]*>\s*</th>", "<td></td>", table)  # an empty cell is no heading
     return f'<div class="book-scroll book-table" data-scroll="table">{table}</div>'
 
 

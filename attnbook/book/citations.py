@@ -1,10 +1,10 @@
-r"""Citations: `[@key]` and `[@key, section 3; @other]` in a page, and the page's list of references.
+r"""Citations: `[@key]` and `[@key, section 3; @other]` in a page, and its list of references.
 
-    Bibliography(path).inline(r"@luong2015effective, section 3.1")   (Luong et al. 2015, section 3.1)
-    Bibliography(path).listed(["luong2015effective"])                the `<ul>` where the page says \bibliography
+    Bibliography(path).inline("@luong2015effective, section 3.1")   (Luong et al. 2015, section 3.1)
+    Bibliography(path).listed(["luong2015effective"])               the list for \bibliography
 
-Written in the text by author and year, as a reader says them, each linked to its entry on the same page. The
-simple mode of `mkdocs-bibtex` cannot set a place in the work, and its other mode needs pandoc.
+Written in the text by author and year, as a reader says them, each linked to its entry on the same
+page. The simple mode of `mkdocs-bibtex` cannot set a place in a work, its other mode needs pandoc.
 """
 
 import re
@@ -18,7 +18,7 @@ from pybtex.database import Entry, Person, parse_file
 from pybtex.richtext import Text
 
 # A pair of brackets with a key in it, but no link, image or footnote.
-PATTERN = re.compile(r"(?<![!\]\\\w])\[(?P<inside>[^\[\]]*?@[A-Za-z][^\[\]]*)\](?![(\[:])")
+PATTERN = re.compile(r"(?<![!\]\\\w])\[(?P<inside>[^\[\]]*?@[A-Za-z][^\[\]]*)\](?![(\[])")
 _ONE = re.compile(
     r"(?:(?P<before>[^@]*?)\s+)?@(?P<key>[A-Za-z][\w:-]*)(?:,\s*(?P<place>.+))?", re.S
 )

@@ -1,7 +1,7 @@
 """The reference pages' reading of docstrings: bare doctests are sessions of code.
 
-A doctest in a docstring of this package stands by itself, without a heading. Markdown would take its prompts for
-quotations.
+A doctest in a docstring of this package stands by itself, without a heading. Markdown would take
+its prompts for quotations.
 """
 
 import griffe

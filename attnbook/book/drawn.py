@@ -2,9 +2,10 @@
 
     results({"docs/index.md": text}, cache)      runs the pages that are not kept, side by side
 
-Each page runs in an interpreter of its own, so the site that is being served shows edits of the package, and pages
-cannot see each other. A page is kept by a digest of its code, of the package code that it reaches, of the code that
-draws, and of the versions of Python, torch, matplotlib, schemdraw and ziamath. Prose is not in it.
+Each page runs in an interpreter of its own, so the site that is being served shows edits of the
+package, and pages cannot see each other. A page is kept by a digest of its code, of the package
+code that it reaches, of the code that draws, and of the versions of Python, torch, matplotlib,
+schemdraw and ziamath. Prose is not in it.
 """
 
 import ast
@@ -38,9 +39,10 @@ class Drawn:
 
 
 def key(text: str, name: str = "") -> str:
-    """The digest under which a page's results are kept.
+    r"""The digest under which a page's results are kept.
 
-    >>> key("Some prose.\\n\\n```python\\nx = 1\\n```\\n") == key("Other.\\n```python\\nx = 1\\n```\\n")
+    >>> block = "```python\nx = 1\n```\n"
+    >>> key("Some prose.\n\n" + block) == key("Other.\n" + block) != key(block + block)
     True
     """
     blocks = parse(text, name)

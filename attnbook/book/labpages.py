@@ -1,7 +1,7 @@
 """A lab's executed notebook as a page of the site: its Markdown, with its code and outputs in it.
 
-So a lab looks, copies and cites like a chapter, and carries nothing that a chapter does not: no notebook
-style sheet, no script, no address of another site.
+So a lab looks, copies and cites like a chapter, and carries nothing that a chapter does not: no
+notebook style sheet, no script, no address of another site.
 """
 
 import json

@@ -7,12 +7,23 @@ those variables in both schemes.
 """
 
 COLOURS = ["#264292", "#e3670c", "#187561", "#c15fa7", "#624d00", "#1492e3"]
+"""Six colours for data, in the order in which lines take them."""
 COLOURS_DARK = ["#5babfe", "#f06a15", "#159e79", "#e178bd", "#ece77d", "#a6ecfa"]
+"""What they become on a dark page."""
 ACCENT = COLOURS[0]
-INK, INK_DARK = "#1f2328", "#e6e9ee"
-MUTED, MUTED_DARK = "#5f6875", "#9aa4b2"
-GRID, GRID_DARK = "#dfe2e7", "#30353d"
-PAPER, PAPER_DARK = "#ffffff", "#14161a"
+"""The first of the six: what the eye should find first."""
+INK = "#1f2328"
+"""Text and outlines; the page's own ink."""
+INK_DARK = "#e6e9ee"
+MUTED = "#5f6875"
+"""What is less important: axes, notes, forbidden cells."""
+MUTED_DARK = "#9aa4b2"
+GRID = "#dfe2e7"
+"""Lines that only guide the eye."""
+GRID_DARK = "#30353d"
+PAPER = "#ffffff"
+"""The page's own ground, for text on a filled shape."""
+PAPER_DARK = "#14161a"
 
 # What each colour of a drawing becomes in its SVG. Black is ink too: libraries draw in it unasked.
 VARIABLES = {

@@ -1,7 +1,7 @@
-"""The MkDocs plugin: the book's pages, their code's figures, tables, scripts and notebooks, and its look.
+"""The MkDocs plugin: the book's pages with what their code draws, their notebooks, its look.
 
-It orders the work; `weave` reads a page, `drawn` runs its code, `blockhtml` sets it, `maths` its formulas. What is wrong
-with a page ends the build with the page's name and line.
+It orders the work; `weave` reads a page, `drawn` runs its code, `blockhtml` sets it, `maths` its
+formulas. What is wrong with a page ends the build with the page's name and line.
 """
 
 import json
@@ -36,7 +36,7 @@ _TOC_MATHS = re.compile(r"\\\((.+?)\\\)")
 log = logging.getLogger("mkdocs.plugins.attnbook")
 
 
-class BookConfig(Config):  # type: ignore[no-untyped-call]
+class BookConfig(Config):
     """The plugin's options."""
 
     bibliography = config_options.Type(str, default="bibliography.bib")
@@ -58,7 +58,7 @@ class BookPlugin(BasePlugin[BookConfig]):
         return config
 
     def on_files(self, files: Files, config: MkDocsConfig) -> Files:
-        """Make notebooks pages, add the style and script, and run the pages whose code has changed."""
+        """Make notebooks pages, add style and script, run the pages whose code has changed."""
         docs = Path(config.docs_dir)
         for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
             files.remove(file)
@@ -144,7 +144,8 @@ class BookPlugin(BasePlugin[BookConfig]):
         """The links under a page's title."""
         stem = PurePosixPath(page.file.src_uri).stem
         if page.file.src_uri.startswith("chapters/") or isinstance(page.file, labpages.LabFile):
-            return f'<p class="book-actions"><a href="{stem}.ipynb" download>Download as notebook</a></p>'
+            link = f'<a href="{stem}.ipynb" download>Download as notebook</a>'
+            return f'<p class="book-actions">{link}</p>'
         return ""
 
     def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
@@ -175,11 +176,11 @@ class BookPlugin(BasePlugin[BookConfig]):
         return output.replace("</body>", tag, 1)
 
     def on_post_template(self, output: str, *, template_name: str, config: MkDocsConfig) -> str:
-        """Mend the theme's markup on pages without a source, such as the one for a wrong address."""
+        """Mend the theme's markup on pages without a source, such as that of a wrong address."""
         return _named(output)
 
     def on_post_build(self, *, config: MkDocsConfig) -> None:
-        """Write the maths font for the formulas of all pages; forget results that were not used for a week."""
+        """Write the maths font for the formulas of all pages; forget what a week did not use."""
         folder = Path(config.site_dir) / ASSETS
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # ziamath, as it loads its font

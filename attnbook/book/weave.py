@@ -1,12 +1,13 @@
-r"""A page's Markdown with marks where the book puts something, and its HTML with the marks replaced.
+r"""A page's Markdown with marks where the book puts something, and its HTML without the marks.
 
     woven = Weave(text, "docs/chapters/03-scores.md", sources)
     woven.markdown          for Python-Markdown
     woven.finish(html)      the page
 
-Replaced are fences (set here, by Pygments, so that every block of the site looks and copies alike), figures and
-tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`, `[@key]`, `\bibliography`, and the line
-`Table: caption {#tbl-name}` above a table. What stands in a fence or in `inline code` is left alone.
+Replaced are fences (set here, by Pygments, so that every block of the site looks and copies alike),
+figures and tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`, `[@key]`,
+`\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a fence or
+in `inline code` is left alone.
 """
 
 import re
