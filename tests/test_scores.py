@@ -83,10 +83,13 @@ def test_cosine_of_a_zero_vector_is_zero_with_a_finite_gradient() -> None:
         assert gradient.isfinite().all()
 
 
-def test_cosine_in_float16_takes_lengths_beyond_its_range() -> None:
-    """The square of 300 is above float16's largest number, 65504."""
-    x = torch.full((1, 4), 300.0, dtype=torch.float16)
-    assert cosine()(x, x).tolist() == [[1.0]]
+def test_cosine_in_float16_takes_any_length() -> None:
+    """The length of the first is above float16's largest number; the guard at 0 is below its least.
+
+    Both are there in float32.
+    """
+    x = torch.tensor([[60000.0] * 4, [0.0] * 4], dtype=torch.float16)
+    assert cosine()(x, x).tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize("bandwidth", [1.0, 0.4, 3.0])
@@ -99,10 +102,11 @@ def test_gaussian(bandwidth: float) -> None:
     assert_close(gaussian(bandwidth)(query, key), by_pair(oracle, query, key))
 
 
-def test_a_key_equal_to_the_query_has_gaussian_score_zero() -> None:
-    """Also far from the origin, where |q|^2 - 2 q.k + |k|^2 would have lost every digit."""
-    x = 1000 + vectors()[0].float()
+def test_gaussian_keeps_its_digits_far_from_the_origin() -> None:
+    """|q|^2 - 2 q.k + |k|^2 would lose them: its terms are of the order of a million here."""
+    x = (1000 + vectors()[0]).mul(256).round().div(256).float()  # so that x + 0.5 is exact
     assert (gaussian()(x, x).diag() == 0).all()
+    assert (gaussian()(x, x + 0.5).diag() == -3 * 0.5**2 / 2).all()
 
 
 def test_gaussian_attention_is_nadaraya_watson() -> None:
