@@ -25,9 +25,7 @@ def executable() -> str:
     """Where the browser is; without one the test is skipped, or fails where it is required."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        message = (
-            "no Chromium: `apt-get install chromium` enables the tests of the site in a browser"
-        )
+        message = "no Chromium: `apt-get install chromium` enables the tests in a browser"
         if os.environ.get("ATTNBOOK_REQUIRE_BROWSER"):
             pytest.fail(message)
         pytest.skip(message)

@@ -1,4 +1,4 @@
-"""The real site, built once for a test run however many workers it has, and served from a sub-path."""
+"""The real site, built once for a test run, whatever its workers, and served from a sub-path."""
 
 import functools
 import http.server
