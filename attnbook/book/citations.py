@@ -124,8 +124,15 @@ class Bibliography:
         return f'<li id="ref-{key}">{" ".join(parts)}</li>'
 
 
+class _Html(html.Backend):  # type: ignore[misc]
+    """HTML without a mark around what BibTeX would keep in capitals."""
+
+    def format_protected(self, text: str) -> str:
+        return text
+
+
 # One of each: asked for by name, pybtex looks through every installed package at each call.
-_HTML, _TEXT = html.Backend(), plaintext.Backend()
+_HTML, _TEXT = _Html(), plaintext.Backend()
 
 
 def _html(latex: str) -> str:
