@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from jinja2 import Environment
 from mkdocs.config import config_options
 from mkdocs.config.base import Config
 from mkdocs.config.defaults import MkDocsConfig
@@ -26,6 +27,8 @@ from attnbook.book import claims, labels, labpages, maths, palette, snippets
 from attnbook.book.citations import Bibliography
 from attnbook.book.drawn import Drawn, results
 from attnbook.book.fences import PageError
+from attnbook.book.reach import digest
+from attnbook.book.serving import Kept
 from attnbook.book.weave import Sources, Weave
 
 THEME = Path(__file__).parent / "theme"
@@ -47,7 +50,8 @@ class BookPlugin(BasePlugin[BookConfig]):
     """See the module's docstring."""
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
-        """Keep this object from one build to the next while serving."""
+        """Keep this object, and what it keeps, from one build to the next while serving."""
+        self._kept = Kept() if command == "serve" else None
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         """Add the book's style and script to the theme."""
@@ -118,7 +122,15 @@ class BookPlugin(BasePlugin[BookConfig]):
         except PageError as error:
             raise PluginError(_report(error)) from None
         self._woven[page.file.src_uri] = woven
+        page.markdown = woven.markdown
+        if self._kept:
+            self._kept.keep_rendering(page, config, files)
         return woven.markdown
+
+    def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> None:
+        """While serving, read only changed pages for the search."""
+        if self._kept:
+            self._kept.keep_search(config)
 
     @event_priority(-50)
     def on_page_content(self, html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -181,13 +193,22 @@ class BookPlugin(BasePlugin[BookConfig]):
 
     def on_post_build(self, *, config: MkDocsConfig) -> None:
         """Write the maths font for the formulas of all pages; forget what a week did not use."""
-        folder = Path(config.site_dir) / ASSETS
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # ziamath, as it loads its font
-            maths.write_font(self._characters, folder)
-        for path in (self._cache / "pages").glob("*.json"):
-            if time.time() - path.stat().st_mtime > _WEEK:
+        self._write_font(Path(config.site_dir) / ASSETS)
+        for path in self._cache.glob("[pf]*/**/*.*"):
+            if path.is_file() and time.time() - path.stat().st_mtime > _WEEK:
                 path.unlink()
+
+    def _write_font(self, folder: Path) -> None:
+        """Cut the font, or take it from the cache where it was cut for the same characters."""
+        name = digest([*sorted(self._characters), Path(maths.__file__).read_text(encoding="utf-8")])
+        kept = self._cache / "fonts" / name
+        if not (kept / maths.FONT_FILE).exists():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # ziamath, as it loads its font
+                maths.write_font(self._characters, kept)
+        for path in kept.iterdir():
+            path.touch()
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
 
 
 def _report(error: PageError) -> str:

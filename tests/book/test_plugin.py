@@ -12,6 +12,7 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort, BuildError
+from mkdocs.structure.pages import Page
 
 from attnbook.book import drawn
 
@@ -236,7 +237,8 @@ def test_the_buttons_have_their_scripts_and_the_chapter_its_notebook(site: Site)
 
 def test_a_notebook_has_text_for_what_only_the_site_understands(site: Site) -> None:
     site.build(
-        "# A\n\nIt is {claim demo/error} [@nadaraya1964estimating], see [home](../index.md#home).\n\n"
+        "# A\n\nIt is {claim demo/error} [@nadaraya1964estimating], see [home](../index.md#home)."
+        "\n\n"
         "{source attnbook.scores.scaled_dot}\n\n```python\nx = 1\n```\n\n\\bibliography\n"
     )
     path = site.root / "site" / "chapters" / "03-demo.ipynb"
@@ -312,6 +314,52 @@ def test_a_page_that_failed_is_not_kept(site: Site) -> None:
     for _ in range(2):
         with pytest.raises((Abort, BuildError)):
             site.build(bad)
+
+
+def test_a_served_site_is_the_built_one_at_every_save(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept from one save to the next changes nothing on any page."""
+    site.config["plugins"] = ["search", "attnbook", {"mkdocstrings": {"default_handler": "python"}}]
+    site.write("masks.md", "# Masks\n\n::: attnbook.masks\n")
+    site.write(
+        "chapters/03-demo.md", "# A\n\n[`causal`][attnbook.masks.causal], [home](../index.md#home)"
+    )
+    site.build("# Home\n", "index.md")
+    config = load_config(str(site.root / "mkdocs.yml"), strict=True)
+    config.plugins.on_startup(command="serve", dirty=False)
+    rendered: list[str] = []
+    render = Page.render
+
+    def counted(page: Page, *rest: Any) -> None:
+        rendered.append(page.file.src_uri)
+        render(page, *rest)
+
+    monkeypatch.setattr(Page, "render", counted)
+
+    def everything() -> dict[str, str]:
+        folder = site.root / "site"
+        paths = [*folder.rglob("*.html"), folder / "search" / "search_index.json"]
+        return {path.name: path.read_text(encoding="utf-8") for path in paths}
+
+    texts = [
+        "# A\n\n[`causal`][attnbook.masks.causal], [home](../index.md#home)",
+        "# B\n\n$x$ [`causal`][attnbook.masks.causal], [masks](../masks.md)",
+        "# B\n\n$x$ [`causal`][attnbook.masks.causal], [masks](../masks.md)",
+    ]
+    served = []
+    for text, count in zip(texts, [3, 1, 0], strict=True):
+        site.write("chapters/03-demo.md", text)
+        rendered.clear()
+        build(load_config(str(site.root / "mkdocs.yml"), strict=True))  # as mkdocs serve does
+        served.append(everything())
+        assert len(rendered) == count
+    for text, kept in zip(texts, served, strict=True):
+        site.build(text)
+        built = everything()
+        assert kept.keys() == built.keys()
+        for name in built:
+            assert kept[name] == built[name], name
 
 
 def test_a_literal_fence_is_left_alone(site: Site) -> None:
