@@ -184,6 +184,14 @@ def test_error_budget(
         assert error <= factor * (plain_error + eps), name
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_tiles_of_half_precision_are_computed_in_float32(dtype: torch.dtype) -> None:
+    """And rounded once, at the end."""
+    inputs = tensors((7, 4), (8, 4), (8, 4), dtype=dtype)
+    single = tiled(*(x.float() for x in inputs)).output
+    assert torch.equal(tiled(*inputs).output, single.to(dtype))
+
+
 def test_autocast_does_not_narrow_the_tiles() -> None:
     """Also when the backward pass runs inside it."""
     inputs = tensors((7, 4), (8, 4), (8, 4), dtype=torch.float32)
