@@ -124,7 +124,7 @@ class Bibliography:
         return f'<li id="ref-{key}">{" ".join(parts)}</li>'
 
 
-class _Html(html.Backend):  # type: ignore[misc]
+class _Html(html.Backend):
     """HTML without a mark around what BibTeX would keep in capitals."""
 
     def format_protected(self, text: str) -> str:

@@ -96,7 +96,7 @@ class Kept:
 
 
 def _recorded(autorefs: Any) -> tuple[list[Any], Callable[[], None]]:
-    """Record the anchors that a page registers from now on; give the record, and a way to end it."""
+    """Record the anchors that a page registers from now on; give the record and a way to end it."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     if autorefs is None:
         return calls, lambda: None
