@@ -1,10 +1,16 @@
-"""The reference pages' reading of docstrings: bare doctests are sessions of code.
+"""The reference pages' reading of docstrings: doctests are sessions, indented blocks are code.
 
 A doctest in a docstring of this package stands by itself, without a heading. Markdown would take
 its prompts for quotations.
 """
 
+import re
+import textwrap
+
 import griffe
+
+_DOCTEST = re.compile(r"^>>> .*\n(?:[^\n]+\n)*", re.M)
+_LITERAL = re.compile(r"::\n\n((?:(?: {4}.*)?\n)+)")
 
 
 class Doctests(griffe.Extension):
@@ -17,19 +23,14 @@ class Doctests(griffe.Extension):
 
 
 def fenced(docstring: str) -> str:
-    r"""Put each run of lines from a prompt to the next blank line in a fence.
+    r"""Put each run of lines from a prompt to the next blank line in a fence, and each `::` block.
 
-    >>> fenced("Add.\n\n>>> 1 + 1\n2\n\nDone.")
-    'Add.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nDone.'
+    >>> fenced("Add.\n\n>>> 1 + 1\n2\n\nAs in::\n\n    x = 1\n\nDone.")
+    'Add.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nAs in:\n\n```python\nx = 1\n```\n\nDone.'
     """
-    lines: list[str] = []
-    inside = False
-    for line in [*docstring.split("\n"), ""]:
-        if not inside and line.startswith(">>> "):
-            lines.append("```pycon")
-            inside = True
-        elif inside and not line.strip():
-            lines.append("```")
-            inside = False
-        lines.append(line)
-    return "\n".join(lines[:-1])
+    text = _DOCTEST.sub(lambda match: f"```pycon\n{match[0].rstrip()}\n```\n", docstring + "\n")
+
+    def code(match: re.Match[str]) -> str:
+        return f":\n\n```python\n{textwrap.dedent(match[1]).rstrip()}\n```\n\n"
+
+    return _LITERAL.sub(code, text).rstrip("\n")

@@ -2,7 +2,7 @@ r"""LaTeX to MathML Core while the site is built, and the maths font cut to what
 
     convert(html, page)             formulas of a page (pymdownx.arithmatex, generic) become <math>
     characters(html)                the characters that the page's formulas need of the font
-    write_font(characters, folder)  book-math.woff2 and the font's licence
+    write_font(characters, folder)  book-math.woff2, book-root.woff2 and the font's licence
     css(url)                        the rules that use it
 
 No JavaScript: browsers lay MathML Core out themselves, given a font with a MATH table. An unknown
@@ -24,6 +24,9 @@ from math_core import LatexError, LatexToMathML
 
 FAMILY = "Book Math"
 FONT_FILE = "book-math.woff2"
+# Browsers leave room behind a root for the widest form of its sign. Over a single letter, as in √d,
+# that gap shows; there the sign comes from a font in which it has one form.
+ROOT_FILE = "book-root.woff2"
 LICENCE_FILE = "book-math-LICENCE.txt"
 # What every formula may use, whatever the page: digits, letters, signs, fences, roots, accents.
 _ALWAYS = "".join(map(chr, range(0x20, 0x7F))) + "−×⋅′()[]{}|‖√⟨⟩⌊⌋⌈⌉ˆ¯˜→˙⏞⏟\u2061\u2062\u2063"
@@ -32,6 +35,7 @@ _ARITHMATEX = re.compile(
     r"(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])</(?P=tag)>",
     re.S,
 )
+_LOW_ROOT = re.compile(r"<msqrt>(<m[in]>(?:[^<&]{1,2}|&\w+;)</m[in]>)</msqrt>")
 _MATH = re.compile(r"<math\b.*?</math>", re.S)
 _WIDE, _LONG = 26, 20
 _BREAKS = set("=≤≥≠≈∼∝∈→↦,<>≔")
@@ -59,6 +63,7 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "not well formed"
         raise MathsError(f"{page or 'formula'}: cannot set ${latex.strip()}$: {reason}") from None
     made = made.replace("&ApplyFunction;", "\u2061").replace("\ufe00", "")
+    made = _LOW_ROOT.sub(r'<msqrt class="book-root">\1</msqrt>', made)
     if not display:
         return _breakable(made)
     shown = len(re.sub(r"<[^>]+>|\s", "", made))
@@ -156,16 +161,38 @@ def font(needed: Iterable[str]) -> bytes:
     return buffer.getvalue()
 
 
+def root_font() -> bytes:
+    """Cut the font to the sign of the root in its smallest form, as woff2; deterministic."""
+    options = subset.Options()
+    options.flavor = "woff2"
+    options.layout_features = []
+    options.hinting = False
+    options.name_IDs = [0, 1, 2, 3, 4, 5, 6, 13, 14]
+    options.notdef_outline = True
+    with TTFont(_source_font(), recalcTimestamp=False) as face:
+        cutter = subset.Subsetter(options)
+        cutter.populate(text=" √")
+        cutter.subset(face)
+        variants = face["MATH"].table.MathVariants
+        variants.VertGlyphCoverage, variants.VertGlyphConstruction = None, []
+        variants.VertGlyphCount = 0
+        face.flavor = "woff2"
+        buffer = io.BytesIO()
+        face.save(buffer, reorderTables=True)
+    return buffer.getvalue()
+
+
 def write_font(needed: Iterable[str], folder: Path) -> Path:
-    """Write the font for some characters, and its licence beside it; give the font's path."""
+    """Write the fonts for some characters, and their licence beside them; give the first's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FONT_FILE
     path.write_bytes(font(needed))
+    (folder / ROOT_FILE).write_bytes(root_font())
     with TTFont(_source_font(), lazy=True) as face:
         names = {n: face["name"].getDebugName(n) for n in (0, 1, 5, 13, 14)}
     (folder / LICENCE_FILE).write_text(
-        f"{FONT_FILE} is a subset of {names[1]}, {names[5]}, from the copy in the Python "
-        f"package ziamath {metadata.version('ziamath')}.\n\n"
+        f"{FONT_FILE} and {ROOT_FILE} are subsets of {names[1]}, {names[5]}, from the copy in the "
+        f"Python package ziamath {metadata.version('ziamath')}.\n\n"
         f"{names[0]}\n\n{names[13]}\n{names[14]}\n",
         encoding="utf-8",
     )
@@ -183,6 +210,9 @@ def css(url: str = FONT_FILE) -> str:
         "font-display:swap}\n"
         f'math{{font-family:"{FAMILY}","STIX Two Math","Cambria Math",math,serif;'
         "font-size:1.08em}\n"
+        f'@font-face{{font-family:"Book Root";src:url("{url.replace(FONT_FILE, ROOT_FILE)}") '
+        'format("woff2");font-display:swap}\n'
+        f'.book-root{{font-family:"Book Root","{FAMILY}","STIX Two Math",math,serif}}\n'
         ".book-maths{overflow:auto hidden;padding:.35em 0;margin:.6em 0}\n"
         ".book-maths>math{margin:0 auto}\n"
         "mtable[displaystyle=true]>mtr>mtd{padding-top:.3em;padding-bottom:.3em}\n"

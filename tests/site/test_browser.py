@@ -333,6 +333,16 @@ def test_buttons_copy_where_the_clipboard_is_closed_to_scripts(
     assert page.evaluate("open_clipboard()").startswith("import torch\n")
 
 
+def test_a_root_ends_where_its_letter_ends(address: str, watched: Callable[[str], Watched]) -> None:
+    page = watched(address + "chapters/03-scores.html").page
+    gaps = page.evaluate(
+        """() => [...document.querySelectorAll('msqrt.book-root')].map(e =>
+          e.getBoundingClientRect().right - e.firstElementChild.getBoundingClientRect().right)"""
+    )
+    assert gaps
+    assert max(gaps) < 1
+
+
 def test_prompts_cannot_be_selected(address: str, watched: Callable[[str], Watched]) -> None:
     page = watched(address + "index.html").page
     style = "getComputedStyle(document.querySelector('.gp')).userSelect"

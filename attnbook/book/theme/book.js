@@ -59,6 +59,7 @@
   function buttons() {
     const known = scripts();
     for (const block of document.querySelectorAll(".book-code, .doc .highlight")) {
+      if (block.closest(".doc-signature")) continue;
       if (block.querySelector(".book-button")) continue;
       const code = block.querySelector("code");
       if (!code) continue;
