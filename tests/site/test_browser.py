@@ -61,13 +61,31 @@ json.dump(failed, sys.stdout)
 AXE = """([options, context]) => axe.run(context, {resultTypes: ['violations'], ...options}).then(
   found => found.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(
     n => n.html.slice(0, 120) + ' (' + n.any.map(a => a.message).join('; ') + ')').join(' | ')))"""
-CONTRAST = [{"runOnly": ["color-contrast"]}, {"exclude": [[".book-colours-seen"]]}]
+CONTRAST = [{"runOnly": ["color-contrast"]}, {"include": [[".book-fresh"]]}]
 REST = [{"rules": {"color-contrast": {"enabled": False}}}, {"include": [["html"]]}]
-# Code is thousands of small elements in a dozen colours: one block for each colour is enough.
-SEEN = """() => { const seen = new Set(); for (const pre of document.querySelectorAll('pre')) {
-  const fresh = [...pre.querySelectorAll('span')].map(e => e.className).filter(c => !seen.has(c));
-  if (fresh.length) fresh.forEach(c => seen.add(c)); else pre.classList.add('book-colours-seen');
-} }"""
+# Marks the text whose colour, ground, size and weight no page has shown yet: it alone needs a look.
+FRESH = """seen => {
+  const known = new Set(seen), all = document.body.querySelectorAll('*');
+  for (const e of all) e.classList.remove('book-fresh');
+  const ground = e => {
+    for (; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if (!/, 0\\)$|transparent/.test(colour)) return colour;
+    }
+  };
+  const faint = e => e ? Number(getComputedStyle(e).opacity) * faint(e.parentElement) : 1;
+  for (const e of all) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+    if (!e.checkVisibility()) continue;
+    const s = getComputedStyle(e);
+    const sign = [s.color, s.fill, s.fontSize, s.fontWeight, ground(e), faint(e)].join();
+    if (!known.has(sign)) { known.add(sign); e.classList.add('book-fresh'); }
+  }
+  return [...known];
+}"""
+# Colours that are on their way from one scheme to the other are neither.
+CALM = """() => document.head.append(Object.assign(document.createElement('style'),
+  {textContent: '* { transition: none !important }'}))"""
 FIGURES = """() => [...document.querySelectorAll('figure svg')].map(svg => {
   const box = svg.getBoundingClientRect();
   const colours = [...svg.querySelectorAll('*')].flatMap(e => {
@@ -148,7 +166,8 @@ class Visit:
 @pytest.fixture(scope="module")
 def visits(site: Path, address: str, context: BrowserContext) -> dict[str, Visit]:
     """Every page, looked at once."""
-    found = {}
+    found, seen = {}, []
+    names = {"light": "default", "dark": "slate"}
     axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     for name in html_pages(site):
         view = Watched(context.new_page())
@@ -158,16 +177,17 @@ def visits(site: Path, address: str, context: BrowserContext) -> dict[str, Visit
         page.evaluate("document.fonts.ready.then(() => true)")
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         page.evaluate(axe)
-        page.evaluate(SEEN)
         figures = {"light": page.evaluate(FIGURES)}
         faults = page.evaluate(AXE, REST)
-        faults += [f"light: {fault}" for fault in page.evaluate(AXE, CONTRAST)]
-        page.emulate_media(color_scheme="dark")
-        page.wait_for_function("document.body.dataset.mdColorScheme === 'slate'")
-        # Colours may take a moment from one scheme to the other.
-        page.evaluate("Promise.all(document.getAnimations().map(a => a.finished.catch(() => 0)))")
+        page.evaluate(CALM)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(f"document.body.dataset.mdColorScheme === '{names[scheme]}'")
+            fresh = page.evaluate(FRESH, seen)
+            if len(fresh) > len(seen):
+                faults += [f"{scheme}: {fault}" for fault in page.evaluate(AXE, CONTRAST)]
+            seen = fresh
         figures["dark"] = page.evaluate(FIGURES)
-        faults += [f"dark: {fault}" for fault in page.evaluate(AXE, CONTRAST)]
         found[name] = Visit(faults + view.complaints, set(view.requests), figures)
         page.close()
     return found
@@ -177,6 +197,16 @@ def test_every_page_is_accessible_and_quiet(visits: dict[str, Visit]) -> None:
     """In both schemes axe-core finds nothing, and the console has no error."""
     faults = {name: visit.faults for name, visit in visits.items() if visit.faults}
     assert not faults, json.dumps(faults, indent=1)
+
+
+def test_pale_text_would_be_seen(address: str, watched: Callable[[str], Watched]) -> None:
+    page = watched(address + "index.html").page
+    seen = page.evaluate(FRESH, [])
+    assert page.evaluate(FRESH, seen) == seen
+    page.evaluate("document.querySelector('article p').style.color = '#999'")
+    assert len(page.evaluate(FRESH, seen)) > len(seen)
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+    assert page.evaluate(AXE, CONTRAST)[0].startswith("color-contrast: <p")
 
 
 def test_nothing_is_asked_of_anyone_else(visits: dict[str, Visit], address: str) -> None:
