@@ -35,6 +35,7 @@ THEME = Path(__file__).parent / "theme"
 ASSETS = "assets/book"
 _WEEK = 7 * 24 * 3600
 _ID = re.compile(r'\sid="([^"]+)"')
+_SHORT_CODE = re.compile(r"<code>([^<\n]{1,18})</code>")
 _TOC_MATHS = re.compile(r"\\\((.+?)\\\)")
 log = logging.getLogger("mkdocs.plugins.attnbook")
 
@@ -147,6 +148,7 @@ class BookPlugin(BasePlugin[BookConfig]):
             raise PluginError(_report(error)) from None
         except maths.MathsError as error:
             raise PluginError(str(error)) from None
+        html = _SHORT_CODE.sub(r'<code class="book-short">\1</code>', html)
         html = html.replace("</h1>", f"</h1>\n{self._actions(page)}", 1)
         self._characters |= maths.characters(html)
         page.present_anchor_ids = (page.present_anchor_ids or set()) | set(_ID.findall(html))
