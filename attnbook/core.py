@@ -90,6 +90,9 @@ def attend(
     ValueError: key has 3 positions but value has 2
     """
     check_inputs(query, key, value, dropout)
+    if mask is not None:  # it may differ along leading axes that only the value has
+        leading = (x.shape[:-2] for x in (query, key, value))
+        query = query.expand(*torch.broadcast_shapes(*leading), *query.shape[-2:])
     weights = attention_weights(query, key, score=score, mask=mask, normalize=normalize)
     kept = torch.dropout(weights, dropout, train=True) if dropout else weights
     return Attended(aggregate(kept, value), weights)
@@ -117,7 +120,8 @@ def attention_weights(
 
     Raises:
         TypeError: an input is not a floating-point tensor, or the mask is not boolean.
-        ValueError: shapes do not fit, or the score returns something other than `(*b, L, S)`.
+        ValueError: shapes do not fit, the score returns something other than `(*b, L, S)`, or the
+            normaliser something other than the shape of the scores.
 
     Source:
         Bahdanau, Cho, Bengio 2015, equation 6. Pointer networks (Vinyals, Fortunato, Jaitly 2015,
@@ -129,12 +133,25 @@ def attention_weights(
     """
     check_pair(query, key)
     scores = score(query, key)
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"score must return a tensor, got {type(scores).__name__}")
     expected = (query.shape[-2], key.shape[-2])
     if scores.shape[-2:] != expected:
         raise ValueError(
             f"score must return (*b, L, S) with (L, S) = {expected}, got {tuple(scores.shape)}"
         )
-    return normalize(apply_mask(scores, mask))
+    weights = normalize(apply_mask(scores, mask))
+    if not isinstance(weights, Tensor):
+        raise TypeError(
+            f"normalize must return a tensor, got {type(weights).__name__}: entmax, gumbel and "
+            "sample make a normaliser when called, as in normalize=sample()"
+        )
+    if weights.shape != scores.shape:
+        raise ValueError(
+            f"normalize must return weights of the scores' shape {tuple(scores.shape)}, "
+            f"got {tuple(weights.shape)}"
+        )
+    return weights
 
 
 def apply_mask(
@@ -242,7 +259,7 @@ def _check_tensor(name: str, x: Tensor) -> None:
 
 
 def _check_fit(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
-    if x.dtype != other.dtype:
+    if x.dtype != other.dtype and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(f"{name} is {x.dtype} but {other_name} is {other.dtype}")
     if not _broadcast(x.shape[:-2], other.shape[:-2]):
         raise ValueError(

@@ -32,6 +32,9 @@ def sdpa(
 ) -> Attended:
     """Attention by PyTorch's fused `scaled_dot_product_attention`.
 
+    Its backward pass keeps one number a row, the log of the sum of exponentials, so that its
+    gradients lose digits where scores are very large (1e6 in float32); `tiled` keeps two.
+
     Args:
         query: `(*b, L, D)`.
         key: `(*b, S, D)`.
@@ -76,8 +79,8 @@ def tiled(
 
     A tile of queries meets one tile of keys at a time. It keeps, for each query, the largest score
     so far, the sum of the exponentials relative to it, and the mixture so far; a larger score
-    shrinks the last two. The backward pass forms each tile of weights again from the log of the
-    sum. Arithmetic is in at least float32.
+    shrinks the last two. The backward pass forms each tile of weights again from the first two.
+    Arithmetic is in at least float32.
 
     Args:
         query: `(*b, L, D)`.
@@ -126,9 +129,10 @@ class _Tiled(torch.autograd.Function):
         with _exact(query):
             wide = torch.promote_types(query.dtype, torch.float32)
             output = query.new_empty(*query.shape[:-1], value.shape[-1])
-            log_total = query.new_empty(*query.shape[:-1], 1, dtype=wide)
+            peak = query.new_empty(*query.shape[:-1], 1, dtype=wide)
+            sums = torch.empty_like(peak)
             for i in _tiles(query):
-                largest = torch.full_like(log_total[..., i, :], float("-inf"))
+                largest = torch.full_like(peak[..., i, :], float("-inf"))
                 total = torch.zeros_like(largest)
                 mixture = torch.zeros_like(output[..., i, :], dtype=wide)
                 for j in _tiles(key):
@@ -141,9 +145,11 @@ class _Tiled(torch.autograd.Function):
                     mixture = shrink * mixture + kept @ value[..., j, :].to(wide)
                     largest = larger
                 dead = total == 0
-                output[..., i, :] = (mixture / total.masked_fill(dead, 1.0)).to(output.dtype)
-                log_total[..., i, :] = (largest + total.log()).masked_fill(dead, 0.0)
-        ctx.save_for_backward(query, key, value, mask, output, log_total)
+                # Kept apart: the log of a sum of two would be lost beside a peak of 1e8.
+                peak[..., i, :] = largest.masked_fill(dead, 0.0)
+                sums[..., i, :] = total.masked_fill(dead, 1.0)
+                output[..., i, :] = (mixture / sums[..., i, :]).to(output.dtype)
+        ctx.save_for_backward(query, key, value, mask, output, peak, sums)
         ctx.dropout, ctx.seed = dropout, seed
         return output
 
@@ -151,9 +157,9 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("tiled has first-order gradients only: use attend for higher ones")
-        query, key, value, mask, output, log_total = ctx.saved_tensors
+        query, key, value, mask, output, peak, sums = ctx.saved_tensors
         with _exact(query):
-            wide = log_total.dtype
+            wide = peak.dtype
             scale = math.sqrt(query.shape[-1])
             d_query, d_key, d_value = (
                 torch.zeros(x.shape, dtype=wide, device=x.device) for x in (query, key, value)
@@ -162,7 +168,8 @@ class _Tiled(torch.autograd.Function):
                 d_output = gradient[..., i, :].to(wide)
                 mean = (d_output * output[..., i, :]).sum(dim=-1, keepdim=True)
                 for j in _tiles(key):
-                    weights = (_scores(query, key, mask, i, j) - log_total[..., i, :]).exp()
+                    relative = _scores(query, key, mask, i, j) - peak[..., i, :]
+                    weights = relative.exp_().div_(sums[..., i, :])
                     kept = _kept(weights, ctx.dropout, ctx.seed, i, j)
                     d_value[..., j, :] += (weights * kept).mT @ d_output
                     d_weights = kept * (d_output @ value[..., j, :].to(wide).mT)

@@ -85,7 +85,8 @@ def entmax(alpha: float = 1.5) -> Callable[[Tensor], Tensor]:
 
     Raises:
         ValueError: alpha is not in (1, 2].
-        TypeError: (from the normaliser) the scores are not floating-point.
+        TypeError: alpha is not a number, or (from the normaliser) the scores are not
+            floating-point.
 
     Source:
         Peters, Niculae, Martins 2019, equation 10, algorithms 1 (bisection) and 2 (alpha = 1.5).
@@ -93,6 +94,7 @@ def entmax(alpha: float = 1.5) -> Callable[[Tensor], Tensor]:
     >>> entmax(1.5)(torch.tensor([1.0, 0.5, -1.0]))
     tensor([0.6740, 0.3260, 0.0000])
     """
+    _check_number("alpha", alpha)
     if not 1.0 < alpha <= 2.0:
         raise ValueError(f"alpha must be in (1, 2], got {alpha}")
 
@@ -329,7 +331,7 @@ def _entmax(scores: Tensor, alpha: float) -> Tensor:
 def _power(x: Tensor, alpha: float) -> Tensor:
     """`max(1 + (alpha - 1) x, 0) ^ (1 / (alpha - 1))`: becomes `exp(x)` as alpha falls to 1."""
     base = (alpha - 1) * x
-    positive = base > -1
+    positive = ~(base <= -1)  # so that NaN stays NaN
     log = base.masked_fill(~positive, 0.0).log1p() / (alpha - 1)
     return log.exp().masked_fill(~positive, 0.0)
 
@@ -352,12 +354,13 @@ def _offset(z: Tensor, alpha: float) -> Tensor:
     else:
         spread = (top.square().cumsum(dim=-1) / count - mean.square()) * count
         tau = mean - ((1 - spread) / count).clamp_min(0.0).sqrt()
-    support = (tau < top).sum(dim=-1, keepdim=True)
+    support = (tau < top).sum(dim=-1, keepdim=True).clamp_min(1)  # 0 in a row with NaN
     return (1 + tau.gather(-1, support - 1)) / (alpha - 1)
 
 
 def _one_hot(scores: Tensor) -> Tensor:
-    return torch.zeros_like(scores).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
+    chosen = torch.zeros_like(scores).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
+    return chosen.masked_fill(scores.amax(dim=-1, keepdim=True).isnan(), float("nan"))
 
 
 def _straight_through(scores: Tensor, soft: Tensor) -> Tensor:
@@ -384,6 +387,12 @@ def _check_floating(name: str, x: Tensor) -> None:
         raise ValueError(f"{name} must have at least one axis, got a single number")
 
 
+def _check_number(name: str, x: float) -> None:
+    if not isinstance(x, int | float):
+        raise TypeError(f"{name} must be a number, got {type(x).__name__}")
+
+
 def _check_temperature(temperature: float) -> None:
+    _check_number("temperature", temperature)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")

@@ -140,6 +140,8 @@ def check_symbols(name: str, symbols: Tensor, size: int) -> None:
 
 
 def _check_lengths(lengths: Tensor, source: Tensor) -> None:
+    if not isinstance(lengths, Tensor):
+        raise TypeError(f"lengths must be an integer tensor, got {type(lengths).__name__}")
     if lengths.shape != source.shape[:1]:
         raise ValueError(
             f"lengths must have shape {tuple(source.shape[:1])}, one for each source, "

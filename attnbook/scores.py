@@ -118,7 +118,8 @@ def gaussian(bandwidth: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
 
     Returns:
         A score for queries `(*b, L, D)` and keys `(*b, S, D)`. It forms all differences,
-        `(*b, L, S, D)`, so that a key equal to the query scores exactly 0.
+        `(*b, L, S, D)`, in at least float32, so that a key equal to the query scores exactly 0. A
+        score beyond the type's lowest finite number is that number: `-inf` would forbid the key.
 
     Raises:
         ValueError: bandwidth is not positive, or (from the score) the widths differ.
@@ -136,8 +137,10 @@ def gaussian(bandwidth: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
         query: Float[Tensor, "*#b L D"], key: Float[Tensor, "*#b S D"]
     ) -> Float[Tensor, "*b L S"]:
         check_same_width(query, key)
-        difference = (query.unsqueeze(-2) - key.unsqueeze(-3)) / bandwidth
-        return -difference.square().sum(-1) / 2
+        dtype = torch.promote_types(query.dtype, key.dtype)
+        wide = torch.promote_types(dtype, torch.float32)
+        difference = (query.unsqueeze(-2).to(wide) - key.unsqueeze(-3).to(wide)) / bandwidth
+        return (-difference.square().sum(-1) / 2).clamp_min(torch.finfo(dtype).min).to(dtype)
 
     return score
 
@@ -350,9 +353,16 @@ class Location(nn.Module):
 
 
 def _unit(x: Tensor) -> Tensor:
-    """`x` divided by its length; computed in at least float32, and 0 stays 0."""
+    """`x` divided by its length; computed in at least float32, and 0 stays 0.
+
+    Its largest entry is divided out first: the squares of very large or small ones have no place.
+    """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (wide / wide.norm(dim=-1, keepdim=True).clamp_min(1e-8)).to(x.dtype)
+    if not x.shape[-1]:
+        return x
+    largest = wide.detach().abs().amax(dim=-1, keepdim=True)
+    wide = wide / largest.masked_fill(largest == 0, 1.0)
+    return (wide / wide.norm(dim=-1, keepdim=True).clamp_min(1.0)).to(x.dtype)
 
 
 def check_same_width(query: Tensor, key: Tensor) -> None:

@@ -155,6 +155,10 @@ class Decoder(nn.Module):
             Logits `(B, T, symbols)`, weights `(B, T, S)` or `None`, and `previous`.
         """
         check_symbols("previous", previous, self.embed.num_embeddings)
+        if len(previous) != len(encoded.annotations):
+            raise ValueError(
+                f"encoded has {len(encoded.annotations)} sequences but previous has {len(previous)}"
+            )
         embedded = self.embed(previous)
         drive = self.symbol_drive(embedded)
         state, keys = self.start(encoded)

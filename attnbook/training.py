@@ -86,7 +86,7 @@ def train(
 
     Raises:
         ValueError: a number is out of range, or there are fewer batches than steps.
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss or the gradient's norm is not finite.
         ImportError: the bar is wanted and tqdm is missing.
 
     >>> model = nn.Linear(1, 1)
@@ -117,7 +117,9 @@ def train(
         if not torch.isfinite(value):
             raise FloatingPointError(f"loss is {value.item()} at step {step}")
         value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"gradient norm is {norm.item()} at step {step}")
         optimizer.step()
         losses.append((step, value.item()))
         cpu_seconds += time.process_time() - began

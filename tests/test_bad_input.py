@@ -173,6 +173,32 @@ PARTS: dict[str, tuple[str, type[Exception], str]] = {
         ValueError,
         "score must return (*b, L, S) with (L, S) = (3, 5), got ()",
     ),
+    "a score that is no tensor": (
+        "attend(rows(3, 4), rows(5, 4), rows(5, 4), score=lambda q, k: 0.0)",
+        TypeError,
+        "score must return a tensor, got float",
+    ),
+    "a normaliser that was not called": (
+        "attend(rows(3, 4), rows(5, 4), rows(5, 4), normalize=sample)",
+        TypeError,
+        "normalize must return a tensor, got function: entmax, gumbel and sample make a "
+        "normaliser when called, as in normalize=sample()",
+    ),
+    "entmax that was not called": (
+        "attend(rows(3, 4), rows(5, 4), rows(5, 4), normalize=entmax)",
+        TypeError,
+        "alpha must be a number, got Tensor",
+    ),
+    "gumbel that was not called": (
+        "attend(rows(3, 4), rows(5, 4), rows(5, 4), normalize=gumbel)",
+        TypeError,
+        "temperature must be a number, got Tensor",
+    ),
+    "a normaliser that sums": (
+        "attend(rows(3, 4), rows(5, 4), rows(5, 4), normalize=lambda z: z.sum(-1))",
+        ValueError,
+        "normalize must return weights of the scores' shape (3, 5), got (3,)",
+    ),
     "weights of queries of one axis": (
         "attention_weights(rows(4), rows(5, 4))",
         ValueError,

@@ -92,6 +92,17 @@ def test_masks_of_a_batch_broadcast(path: Callable[..., Attended], axes: tuple[i
             assert_close(got, want)
 
 
+@pytest.mark.parametrize("path", [attend, sdpa, tiled], ids=lambda path: path.__name__)
+def test_a_mask_may_follow_leading_axes_that_only_the_value_has(
+    path: Callable[..., Attended],
+) -> None:
+    query, key, value = tensors((7, 4), (8, 4), (2, 8, 5))
+    mask = padding(torch.tensor([3, 8]), 8)
+    output = path(query, key, value, mask=mask).output
+    for row in range(2):
+        assert_close(output[row], attend(query, key, value[row], mask=mask[row]).output)
+
+
 @each_path
 def test_strides_do_not_matter(path: Callable[..., Attended]) -> None:
     """Heads cut out of one projection, as a layer makes them."""
@@ -123,6 +134,14 @@ def test_large_scores_stay_finite(path: Callable[..., Attended], size: float) ->
     assert_close(output, attend(*inputs, mask=causal(7, 8)).output)
     for gradient in gradients(output, inputs):
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1e2, 1e8, 1e30])
+def test_tiles_share_a_gradient_between_equal_scores_however_large(size: float) -> None:
+    query, key, value = (torch.ones(n, 4, requires_grad=True) for n in (2, 8, 8))
+    output = tiled(size * query, key, value).output
+    (gradient,) = torch.autograd.grad(output.sum(), value)
+    assert_close(gradient, torch.full((8, 4), 2 / 8))
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -202,6 +221,19 @@ def test_autocast_does_not_narrow_the_tiles() -> None:
     assert torch.equal(output, expected)
     for got, want in zip(inside, gradients(expected, inputs), strict=True):
         assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("path", [attend, sdpa, tiled], ids=lambda path: path.__name__)
+def test_autocast_takes_inputs_of_two_types(path: Callable[..., Attended]) -> None:
+    """As a layer gives them: a query out of a matrix product, keys that were stored before."""
+    inputs = tensors((7, 4), (8, 4), (8, 4), dtype=torch.float32)
+    narrow = inputs[0].bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = path(narrow, *inputs[1:], mask=causal(7, 8)).output
+    expected = attend(*inputs, mask=causal(7, 8)).output
+    assert_close(output.float(), expected, atol=0.03, rtol=0.03)
+    with pytest.raises(TypeError, match=r"^query is torch\.bfloat16 but key is torch\.float32$"):
+        path(narrow, *inputs[1:])
 
 
 # Dropout
@@ -285,8 +317,8 @@ def test_memory_is_linear_forward_and_backward(
     assert min(largest(attend)) >= tokens**2, "the meter sees what the readable path makes"
     assert sum(saved) >= tokens**2
     assert max(largest(tiled)) == tokens * width
-    # query, key, value, output, the log of the sum, and the mask as it came
-    assert sum(saved) == 4 * tokens * width + tokens + tokens
+    # query, key, value, output, the largest score, the sum, and the mask as it came
+    assert sum(saved) == 4 * tokens * width + 3 * tokens
 
 
 # Compilers

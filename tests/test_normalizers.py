@@ -310,6 +310,21 @@ def test_large_scores_stay_finite(name: str, large: float) -> None:
 
 
 @pytest.mark.parametrize("name", NORMALIZERS)
+@pytest.mark.parametrize("row", [[1.0, math.nan, 0.0, -INF], [math.nan, math.nan, -INF, -INF]])
+def test_what_is_not_a_number_is_not_hidden(name: str, row: list[float]) -> None:
+    weights = NORMALIZERS[name](torch.tensor([row, [0.0, 1.0, 2.0, -INF]]))
+    assert weights[0, 1].isnan()
+    assert weights[0, 3] == 0
+    assert weights[1].isfinite().all()
+
+
+def test_an_infinite_score_gives_nan_whichever_the_family() -> None:
+    z = torch.tensor([0.0, INF, 1.0])
+    for normalize in (softmax, sparsemax, entmax(1.5), entmax(1.3)):
+        assert normalize(z).isnan().any()
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
 def test_one_key_gets_all_the_weight_there_is(name: str) -> None:
     z = torch.tensor([[-3.0], [0.0], [1e4], [-INF]])
     all_there_is = (

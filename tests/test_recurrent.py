@@ -144,6 +144,15 @@ def test_clear_errors(source, lengths, error, message):
             encoder(torch.tensor(source), torch.tensor(lengths))
 
 
+def test_lengths_in_a_list_are_an_error():
+    with as_installed():
+        from attnbook.recurrent import Encoder
+
+        encoder = Encoder(symbols=7, embed_dim=3, hidden_dim=4)
+        with pytest.raises(TypeError, match="lengths must be an integer tensor, got list"):
+            encoder(torch.tensor([[1]]), [1])
+
+
 def test_empty_source_is_an_error():
     encoder = Encoder(symbols=7, embed_dim=3, hidden_dim=4)
     with pytest.raises(ValueError, match=r"source must have shape \(batch, at least 1 position\)"):

@@ -83,6 +83,15 @@ def test_cosine_of_a_zero_vector_is_zero_with_a_finite_gradient() -> None:
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [1e-36, 1e-25, 1e-8, 1e20, 1e38])
+def test_cosine_takes_vectors_of_any_length(size: float) -> None:
+    x = torch.tensor([[1.0, -2.0, 0.5]])
+    small = (size * x).requires_grad_()
+    assert_close(cosine()(small, x), torch.ones(1, 1))
+    (gradient,) = torch.autograd.grad(cosine()(small, x.flip(-1)).sum(), small)
+    assert gradient.isfinite().all()
+
+
 def test_cosine_in_float16_takes_any_length() -> None:
     """The length of the first is above float16's largest number; the guard at 0 is below its least.
 
@@ -107,6 +116,16 @@ def test_gaussian_keeps_its_digits_far_from_the_origin() -> None:
     x = (1000 + vectors()[0]).mul(256).round().div(256).float()  # so that x + 0.5 is exact
     assert (gaussian()(x, x).diag() == 0).all()
     assert (gaussian()(x, x + 0.5).diag() == -3 * 0.5**2 / 2).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "far"), [(torch.float16, 60000.0), (torch.bfloat16, 1e30), (torch.float32, 1e30)]
+)
+def test_gaussian_forbids_no_key_however_far(dtype: torch.dtype, far: float) -> None:
+    query, key = torch.tensor([[0.0]], dtype=dtype), torch.tensor([[far], [1.0]], dtype=dtype)
+    scores = gaussian()(query, key)
+    assert scores.tolist() == [[torch.finfo(dtype).min, -0.5]]
+    assert softmax(gaussian()(query, key[:1])).tolist() == [[1.0]]
 
 
 def test_gaussian_attention_is_nadaraya_watson() -> None:

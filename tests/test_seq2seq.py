@@ -328,6 +328,16 @@ def test_clear_errors(target, error, message):
             model(torch.tensor([[5, 1, 8]]), torch.tensor([3]), torch.tensor(target))
 
 
+def test_a_decoder_wants_as_many_targets_as_sources():
+    with as_installed():
+        from attnbook.seq2seq import rnn_encdec
+
+        model = rnn_encdec(source_symbols=9, target_symbols=7, hidden_dim=4)
+        encoded = model.encoder(torch.tensor([[5, 1]]), torch.tensor([2]))
+        with pytest.raises(ValueError, match="encoded has 1 sequences but previous has 2"):
+            model.decoder(encoded, torch.tensor([[1], [1]]))
+
+
 def test_start_and_end_must_be_target_symbols():
     with pytest.raises(ValueError, match=r"end must be in the target's 0..6, got 7"):
         small(end=7)

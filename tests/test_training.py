@@ -104,6 +104,18 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         train(nn.Linear(1, 1), bad, [torch.ones(1, 1)], steps=1, lr=0.1, progress=False)
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_model():
+    model = nn.Linear(1, 1, bias=False)
+    before = model.weight.detach().clone()
+
+    def steep(model, x):
+        return (0 * model(x)).sqrt().sum()  # 0, with a slope of 0 / 0
+
+    with pytest.raises(FloatingPointError, match="gradient norm is nan at step 1"):
+        train(model, steep, [torch.ones(1, 1)], steps=1, lr=0.1, progress=False)
+    assert torch.equal(model.weight, before)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -225,7 +225,6 @@ class Dates:
         if not 0 < cut < len(days):
             raise ValueError(f"test_share must leave both sets non-empty, got {test_share}")
         self.test_dates, self.train_dates = days[:cut], days[cut:]
-        self._ambiguous = ambiguous((*self.locales, held_out))
         self.source = Vocabulary(["0123456789", *sorted(_characters(self.locales))])
         self.target = Vocabulary("0123456789-")
 
@@ -235,7 +234,10 @@ class Dates:
 
     def test(self, n: int, seed: int, locales: Sequence[str] | None = None) -> list[Example]:
         """`n` random examples on test dates, in the training locales or those given."""
-        return self._draw(self.test_dates, locales or self.locales, n, random.Random(seed))
+        locales = self.locales if locales is None else tuple(locales)
+        if not locales:
+            raise ValueError("locales must not be empty")
+        return self._draw(self.test_dates, locales, n, random.Random(seed))
 
     def held_out(self, n: int, seed: int) -> list[Example]:
         """`n` random examples on test dates in the held-out locale."""
@@ -261,8 +263,16 @@ class Dates:
         """Training batches without end: `pool` of them drawn at a time, sorted by length.
 
         Sorting within a pool wastes little on padding (Bahdanau, Cho, Bengio 2015, appendix B.2).
+
+        Raises:
+            ValueError: size or pool is below 1.
         """
-        draw = random.Random(seed)
+        for name, number in (("size", size), ("pool", pool)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        return self._batches(size, random.Random(seed), pool)
+
+    def _batches(self, size: int, draw: random.Random, pool: int) -> Iterator[Batch]:
         while True:
             examples = self._draw(self.train_dates, self.locales, size * pool, draw)
             examples.sort(key=lambda e: len(e.text))
@@ -272,11 +282,12 @@ class Dates:
     def _draw(
         self, days: Sequence[datetime.date], locales: Sequence[str], n: int, draw: random.Random
     ) -> list[Example]:
+        unclear = ambiguous(tuple(dict.fromkeys((*self.locales, self.held_out_locale, *locales))))
         found: list[Example] = []
         while len(found) < n:
             date, locale = draw.choice(days), draw.choice(locales)
             text = render(date, locale, draw.choice(patterns(locale)))
-            if text.replace(str(date.year), "y") not in self._ambiguous:
+            if text.replace(str(date.year), "y") not in unclear:
                 found.append(Example(text, date.isoformat(), locale))
         return found
 

@@ -103,6 +103,13 @@ def test_ambiguous_texts_are_dropped():
         assert example.text.replace(example.iso[:4], "y") not in clashes
 
 
+def test_what_is_ambiguous_with_a_locale_asked_for_later_is_dropped_too():
+    clashes = ambiguous(("bas", "es"))
+    dates = Dates(locales=("bas",), held_out="en", last=datetime.date(1910, 12, 31))
+    for example in dates.test(2000, seed=0, locales=["es"]):
+        assert example.text.replace(example.iso[:4], "y") not in clashes
+
+
 def test_no_test_date_is_seen_in_training_in_any_locale(dates):
     train, test = set(dates.train_dates), set(dates.test_dates)
     assert not train & test
@@ -184,6 +191,9 @@ def test_cldr_version_is_that_of_babel():
         (lambda: Vocabulary("ab").encode(""), "text must not be empty"),
         (lambda: Vocabulary("ab").encode("a?"), "'a\\?' has characters outside .*: \\['\\?'\\]"),
         (lambda: Dates(**SMALL).batch([]), "examples must not be empty"),
+        (lambda: Dates(**SMALL).batches(4, 0, pool=0), "pool must be at least 1, got 0"),
+        (lambda: Dates(**SMALL).batches(0, 0), "size must be at least 1, got 0"),
+        (lambda: Dates(**SMALL).test(1, 0, []), "locales must not be empty"),
     ],
 )
 def test_clear_errors(make, message):
