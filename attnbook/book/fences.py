@@ -13,7 +13,8 @@ past it). A fence is a line of three or more backticks or tildes. Ours are of la
 A fence may be indented (admonitions, list items) or quoted (`> `). A longer outer fence is literal:
 nothing inside it runs. What two Markdown readers would read differently is an error, not a guess: a
 fence that is not closed, is closed by a longer or an indented one, opens on the line of a list's
-bullet, or has lines that leave its indentation.
+bullet, has lines that leave its indentation, or stands in a comment or another literal part of HTML
+(`<pre>`, `<script>`, `<style>`, `<textarea>`), where it would run and not be seen.
 
 The scanner is our own: sybil's `RawFencedCodeBlockLexer` runs fences inside longer outer fences,
 takes an unclosed fence to reach the end of the page, takes inline code at the start of a line for
@@ -31,6 +32,11 @@ __all__ = ["Block", "Fence", "PageError", "fences", "parse"]
 
 _OPEN = re.compile(r"(?P<prefix>[> \t]*)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 _ON_BULLET = re.compile(r"[> \t]*(?:(?:[-*+:]|\d+[.)])[ \t]+)+(?:`{3,}[^`]*|~{3,}[^~]*)$")
+_LITERAL = re.compile(r"[> \t]*<(?P<tag>!--|(?:pre|script|style|textarea)\b)", re.IGNORECASE)
+_LITERAL_END = {"!--": re.compile(r"-->")} | {
+    tag: re.compile(rf"</{tag}\s*>", re.IGNORECASE)
+    for tag in ("pre", "script", "style", "textarea")
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def fences(text: str, page: str = "", first_line: int = 1) -> Iterator[Fence]:
     """Every fence of a page, the nested ones left inside their outer fence."""
     opening: re.Match[str] | None = None
     lines: list[str] = []
+    literal, literal_line = "", 0  # the HTML that is open, whose content is not Markdown
     start = start_line = position = 0
     for number, raw in enumerate(text.split("\n"), first_line):
         line, begin = raw.removesuffix("\r"), position
@@ -94,6 +101,8 @@ def fences(text: str, page: str = "", first_line: int = 1) -> Iterator[Fence]:
         if opening is None:
             match = _OPEN.match(line)
             if match and not ("`" in match["fence"] and "`" in match["info"]):
+                if literal:
+                    raise PageError(page, number, _in_html(literal, literal_line))
                 opening, lines, start, start_line = match, [], begin, number
             elif _ON_BULLET.match(line):
                 raise PageError(
@@ -101,6 +110,9 @@ def fences(text: str, page: str = "", first_line: int = 1) -> Iterator[Fence]:
                     number,
                     "a fence opens on the line of a list's bullet; give it a line of its own",
                 )
+            else:
+                before, literal = literal, _literal(line, literal)
+                literal_line = literal_line if before and literal else number
             continue
         content = _content(line, opening["prefix"])
         if content is None:
@@ -125,6 +137,26 @@ def fences(text: str, page: str = "", first_line: int = 1) -> Iterator[Fence]:
             opening = None
     if opening is not None:
         raise PageError(page, start_line, "the fence that opens here is never closed")
+
+
+def _literal(line: str, tag: str) -> str:
+    """Which literal HTML is open after a line, "" for none; `tag` was open before it."""
+    if not tag:
+        found = _LITERAL.match(line)
+        if found is None:
+            return ""
+        tag = found["tag"].lower()
+    return "" if _LITERAL_END[tag].search(line) else tag
+
+
+def _in_html(tag: str, line: int) -> str:
+    """Say that a fence stands in literal HTML."""
+    if tag == "!--":
+        return (
+            f"a fence in the comment of line {line}: its code would run and not be seen; "
+            "take the fence out, or close the comment before it"
+        )
+    return f"a fence in the <{tag}> of line {line}, where it is no fence; close <{tag}> before it"
 
 
 def _content(line: str, prefix: str) -> str | None:

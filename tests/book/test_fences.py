@@ -114,6 +114,10 @@ REFUSED = {
     "of line 1 is left": (3, "> ```python\n> x = 1\n\n"),
     "line of a list's bullet": (1, "- ```python\n  x = 1\n  ```\n"),
     "list's bullet": (1, "1. ```text\n   x\n   ```\n"),
+    "a fence in the comment of line 1:": (3, "<!-- old\n\n```python\nx = 1\n```\n\n-->\n"),
+    "in the comment of line 2": (3, "text\n> <!-- a\n> ```text\n> x\n> ```\n> -->\n"),
+    "a fence in the <pre> of line 1, where": (2, "<pre class='a'>\n```python\nx = 1\n```\n</pre>"),
+    "a fence in the <script> of": (2, "<SCRIPT>\n```\nx = 1\n```\n</script>"),
     "unknown attribute 'figure'; is 'fig' meant?": (3, '# T\n\n```python figure="a"\nx\n```'),
     "unknown attribute '.norun'; is '.no-run' meant?": (1, "```{.python .norun}\nx\n```"),
     "unknown attribute 'no-run'": (1, "```python no-run\nx\n```"),
@@ -191,7 +195,40 @@ def test_no_fence_is_lost_or_doubled(parts: list) -> None:
         assert text[: block.start].count("\n") == block.line - 1
 
 
-LINES = ["```", "````", "~~~", "```python", "~~~ py", "x = 1", "", " ```", "```a`b", "# T"]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- one line -->\n",
+        "<!-- several\n\nlines --> and\n",
+        "<pre>a</pre>\n",
+        "<!-->\n",
+        "<pre\nid='a'>x\n</pre>\n",
+        "<!-- <pre> -->\n",
+        "<prefix>\n",
+        "`<!--` and <!-- in a line\n",
+        "```html\n<!--\n```\n",
+    ],
+)  # fmt: skip
+def test_a_fence_after_a_comment_is_a_fence(text: str) -> None:
+    assert [block.source for block in parse(f"{text}```python\nx = 1\n```\n")] == ["x = 1\n"]
+
+
+LINES = [
+    "<!--",
+    "x -->",
+    "<pre>",
+    "</pre>",
+    "```",
+    "````",
+    "~~~",
+    "```python",
+    "~~~ py",
+    "x = 1",
+    "",
+    " ```",
+    "```a`b",
+    "# T",
+]
 QUOTED = ["> ```", "> ```py", "> x = 1", ">", ">    ```"]
 
 
