@@ -5,7 +5,8 @@ Digests of code leave out comments, docstrings and layout: an edit of prose make
 
 import ast
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -93,9 +94,13 @@ def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, P
     """Find the modules of the package that some code imports, directly or through each other.
 
     A name taken from a package, as in `from attnbook import attend`, counts for the module that
-    defines it.
+    defines it; `*`, or a package that is handed on whole, counts for all that it imports.
 
-    >>> names = reached([ast.parse("from attnbook import causal")])
+    Args:
+        trees: the pieces of the code (a notebook's cells), which see each other's names.
+        package: the folder of the package.
+
+    >>> names = reached([ast.parse("import attnbook as a"), ast.parse("a.causal(2, 2)")])
     >>> "attnbook.masks" in names, "attnbook.scores" in names
     (True, False)
     """
@@ -113,33 +118,43 @@ def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, P
             add(f"{dotted}.{name}")
             return
         path = locate(dotted, package)
-        if path is None or path.name != "__init__.py":
-            add(dotted)
-            return
-        for node in parse(path).body:
+        for node in parse(path).body if path and path.name == "__init__.py" else []:
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
                         add_name(imported_from(node, dotted), alias.name)
                         return
-        found[dotted] = path
+        add(dotted)
 
     def scan(tree: ast.Module, parent: str) -> None:
+        modules: dict[str, set[str]] = defaultdict(set)  # what a name may stand for
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    if alias.name == package.name:
-                        for attribute in _attributes(tree, alias.asname or alias.name):
-                            add_name(package.name, attribute)
-                    add(alias.name) if "." in alias.name else None
+                    if _within(alias.name, package.name):
+                        add(alias.name) if "." in alias.name else None
+                        name = alias.asname or package.name
+                        modules[name].add(alias.name if alias.asname else package.name)
             elif isinstance(node, ast.ImportFrom):
                 source = imported_from(node, parent)
-                if source.split(".")[0] == package.name:
+                if _within(source, package.name):
                     for alias in node.names:
                         add_name(source, alias.name)
+                        if locate(f"{source}.{alias.name}", package):
+                            modules[alias.asname or alias.name].add(f"{source}.{alias.name}")
+        for name, path in _paths(tree):
+            for dotted in modules.get(name, ()):
+                follow(dotted, path)
 
-    for tree in trees:
-        scan(tree, "")
+    def follow(dotted: str, path: list[str]) -> None:
+        for step in path:
+            if locate(f"{dotted}.{step}", package) is None:
+                add_name(dotted, step)
+                return
+            dotted = f"{dotted}.{step}"
+        add(dotted)
+
+    scan(ast.Module([node for tree in trees for node in tree.body], []), "")
     return found
 
 
@@ -156,11 +171,13 @@ def imported_from(node: ast.ImportFrom, parent: str) -> str:
     return ".".join([*base, node.module] if node.module else base)
 
 
-def _attributes(tree: ast.Module, name: str) -> set[str]:
-    return {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == name
-    }
+def _paths(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
+    """Each use of a name with the attributes that are taken of it: a.b.c as a, [b, c]."""
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        path: list[str] = []
+        while isinstance(node, ast.Attribute) and (path or id(node) not in inner):
+            path.insert(0, node.attr)
+            node = node.value
+        if isinstance(node, ast.Name) and (path or id(node) not in inner):
+            yield node.id, path

@@ -1,5 +1,6 @@
 """Labs: run, cleaned, known to be out of date from their code, and in step with their notebooks."""
 
+import ast
 import json
 import re
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from attnbook.book import labs, notebooks
 from attnbook.book.labs import LABS, Lab, find, main, save
 from attnbook.book.notebooks import difference, overwritten
-from attnbook.book.reach import PACKAGE
+from attnbook.book.reach import PACKAGE, reached
 
 TINY = """# %% [markdown]
 # # A tiny lab
@@ -141,6 +142,37 @@ def test_package_code_that_changes_no_number_does_not(tiny: Lab, module: str) ->
         pytest.skip(f"there is no {module}")
     edit(path, lambda text: text + "\nEXTRA = 1\n")
     assert tiny.stale() == ""
+
+
+REACHING = {
+    "the package and a module, apart": "import attnbook\n\n# %%\nattnbook.masks.causal(2, 2)",
+    "the package under a name": "import attnbook as book\n\n# %%\nbook.causal(2, 2)",
+    "everything public": "from attnbook import *\n\n# %%\ncausal(2, 2)",
+    "a module by its dotted name": "import attnbook.masks\n\n# %%\nattnbook.masks.causal(2, 2)",
+    "the name that a dotted import binds": "import attnbook.scores\n\n# %%\nattnbook.causal(2, 2)",
+    "a module under a name": "import attnbook.masks as m\n\n# %%\nm.causal(2, 2)",
+    "the package handed on": "import attnbook\n\n# %%\ngetattr(attnbook, 'cau' + 'sal')(2, 2)",
+    "a name that the package itself defines": "from attnbook import helper",
+}
+
+
+@pytest.mark.parametrize("how", REACHING)
+def test_a_lab_is_stale_however_it_reaches_the_code(how: str, tmp_path: Path) -> None:
+    package = tmp_path / "attnbook"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "data"))
+    edit(package / "__init__.py", lambda text: text + "\ndef helper(): return causal(2, 2)\n")
+    lab = Lab(tmp_path / "lab.py", package)
+    lab.source.write_text(f"# %%\n{REACHING[how]}\n")
+    before = lab.hashes()["package_sha256"]
+    edit(package / "masks.py", lambda text: text + "\nEXTRA = 1\n")
+    assert lab.hashes()["package_sha256"] != before
+
+
+def test_a_lab_that_takes_one_name_of_the_package_reaches_its_module_alone() -> None:
+    cells = ["import attnbook", "attnbook.dot()", "attnbook.scores.cosine"]
+    names = reached([ast.parse(cell) for cell in cells])
+    assert "attnbook.scores" in names
+    assert not {"attnbook", "attnbook.masks", "attnbook.normalizers"} & set(names)
 
 
 def test_docstrings_comments_and_layout_make_nothing_stale(tiny: Lab) -> None:
