@@ -5,7 +5,8 @@ once.
 """
 
 import ast
-import textwrap
+import io
+import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ class Panel(NamedTuple):
     """The lines of a function or class.
 
     Attributes:
-        code: its source, dedented, decorators included, docstrings cut.
+        code: its source, flush left, decorators included, docstrings cut.
         file: the file's path from the root of the repository, such as "attnbook/scores.py".
         first_line: line of the file on which it begins.
         last_line: line of the file on which it ends.
@@ -61,11 +62,10 @@ def panel(dotted_name: str, package: Path = PACKAGE) -> Panel:
             owner = ".".join(parts[:number])
             raise ValueError(f"unknown name {dotted_name!r}: {owner} has no {part!r}")
         node = inner
-    lines = path.read_text(encoding="utf-8").splitlines()
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
     last = node.end_lineno or node.lineno
     return Panel(
-        _without_docstrings(textwrap.dedent("\n".join(lines[first - 1 : last]))),
+        _own_lines(path.read_text(encoding="utf-8"), node, first, last),
         path.relative_to(package.parent).as_posix(),
         first,
         last,
@@ -94,21 +94,59 @@ def _definition(wanted: str, module: str, name: str, package: Path) -> tuple[Pat
     raise ValueError(f"unknown name {wanted!r}: {module} has no {name!r}")
 
 
-def _without_docstrings(code: str) -> str:
-    """Cut the docstring of a definition and of those inside it; every other line stays as it is."""
-    lines = code.splitlines()
-    nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, _Definition)]
-    for node in sorted(nodes, key=lambda n: n.lineno, reverse=True):
-        first = node.body[0]
-        if not isinstance(first, ast.Expr) or not isinstance(first.value, ast.Constant):
-            continue
-        if not isinstance(first.value.value, str):
-            continue
-        stop = first.end_lineno or first.lineno
-        while stop < len(lines) and not lines[stop].strip():
-            stop += 1
-        if len(node.body) == 1:
-            lines[first.lineno - 1 : stop] = [" " * first.col_offset + "..."]
-        else:
-            del lines[first.lineno - 1 : stop]
-    return "\n".join(lines)
+def _own_lines(text: str, node: _Definition, first: int, last: int) -> str:
+    """Lines `first` to `last` of a file, which are a definition's, flush left, docstrings cut.
+
+    What stands in a string of several lines stays where it is.
+    """
+    lines = dict(enumerate(text.encode().split(b"\n"), 1))  # the columns of `ast` count bytes
+    lines = {number: lines[number] for number in range(first, last + 1)}
+    margin = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
+    for inner in ast.walk(node):
+        if isinstance(inner, _Definition):
+            _cut_docstring(lines, inner)
+    inside = _inside_strings(text)
+    return b"\n".join(
+        line
+        if number in inside
+        else line[len(margin) :]
+        if line.startswith(margin)
+        else line.lstrip()
+        for number, line in lines.items()
+    ).decode()
+
+
+def _cut_docstring(lines: dict[int, bytes], node: _Definition) -> None:
+    """Take the docstring of a definition out of its lines; `...` where nothing else is left."""
+    doc, *rest = node.body
+    if not isinstance(doc, ast.Expr) or not isinstance(doc.value, ast.Constant):
+        return
+    if not isinstance(doc.value.value, str):
+        return
+    first, last = doc.lineno, doc.end_lineno or doc.lineno
+    if rest and rest[0].lineno > last:
+        last += 1
+        while last in lines and not lines[last].strip():
+            last += 1
+        first, last = first - 1, last - 1
+    else:  # on the line of the docstring stands the rest of the body, or there is none
+        after = lines[last][rest[0].col_offset :] if rest else b"..."
+        lines[first] = lines[first][: doc.col_offset] + after
+    for number in range(first + 1, last + 1):
+        del lines[number]
+
+
+def _inside_strings(text: str) -> set[int]:
+    """The numbers of the lines that begin inside a string."""
+    opens = {getattr(tokenize, f"{kind}STRING_START", None) for kind in "FT"}  # Python 3.12, 3.14
+    closes = {getattr(tokenize, f"{kind}STRING_END", None) for kind in "FT"}
+    found: set[int] = set()
+    starts: list[int] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in opens:
+            starts.append(token.start[0])
+        elif token.type in closes:
+            found.update(range(starts.pop() + 1, token.end[0] + 1))
+        elif token.type == tokenize.STRING:
+            found.update(range(token.start[0] + 1, token.end[0] + 1))
+    return found

@@ -3,10 +3,12 @@
 import ast
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import attnbook
+from attnbook.book import sources
 from attnbook.book.sources import panel
 
 ROOT = Path(attnbook.__file__).parents[1]
@@ -42,6 +44,92 @@ def test_the_whole_definition_without_its_docstring() -> None:
     doc = body.body.pop(0)
     assert isinstance(doc, ast.Expr)
     assert ast.dump(ast.parse(code).body[0]) == ast.dump(body)
+
+
+ODD = '''
+def one(x): return x
+
+
+def doc(x): "Doc."
+
+
+def doc_and_body(x): "Doc."; return x
+
+
+def doc_then_body(x):
+    "Dóc."; return x
+
+
+class Doc: "Doc."
+
+
+class Odd:
+    def flush(self):
+        """Doc
+without a margin.
+        """
+        return """
+  a
+b"""
+
+    def deep(self):
+        # a comment
+  # and one further out
+        return f"""
+            {self}
+                b""", (
+            "c"
+            "d\\
+            e"
+        )
+
+    def only(self):
+        """Doc."""
+
+    async def both(self):
+        ("""Doc.""")
+
+        def inner():
+            """Doc."""
+            return 1
+
+        return inner
+'''
+PANELS = {
+    "one": "def one(x): return x",
+    "doc": "def doc(x): ...",
+    "doc_and_body": "def doc_and_body(x): return x",
+    "doc_then_body": "def doc_then_body(x):\n    return x",
+    "Doc": "class Doc: ...",
+    "Odd.flush": 'def flush(self):\n    return """\n  a\nb"""',
+    "Odd.deep": "def deep(self):\n    # a comment\n# and one further out\n"
+    '    return f"""\n            {self}\n                b""", (\n'
+    '        "c"\n        "d\\\n            e"\n    )',
+    "Odd.only": "def only(self):\n    ...",
+    "Odd.both": "async def both(self):\n    def inner():\n        return 1\n\n    return inner",
+}
+
+
+def without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, sources._Definition) and ast.get_docstring(node) is not None:
+            node.body[:1] = [] if len(node.body) > 1 else [ast.Expr(ast.Constant(...))]
+    return tree
+
+
+@pytest.mark.parametrize("name", [*PANELS, "Odd"])
+def test_every_form_of_body_is_shown_as_it_is(name: str, tmp_path: Path) -> None:
+    """One line, several; docstrings in any place; strings whose lines have margins of their own."""
+    package = tmp_path / "attnbook"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "odd.py").write_text(ODD, encoding="utf-8")
+    code, *_ = panel(f"attnbook.odd.{name}", package)
+    assert code == PANELS.get(name, code)
+    tree: Any = ast.parse(ODD)
+    for part in name.split("."):
+        (tree,) = (n for n in tree.body if n.name == part)
+    assert ast.dump(ast.parse(code).body[0]) == ast.dump(without_docstrings(tree))
 
 
 def test_methods_decorators_and_values(tmp_path: Path) -> None:
