@@ -65,6 +65,22 @@ ESCAPES = [
     "    #!python\n    x = 1",
     '<pre><code class="language-python">x = 1</code></pre>',
     "```python x = 1 ```",
+    "    x = torch.ones(3)",
+    "    for x in y:\n        total += x",
+    "    def f(x):\n\n        y = x\n\n        return y",
+    "\tquery @ key.mT",
+    "> Quoted:\n>\n>     x = 1",
+    "!!! note\n\n    Some prose, then literal code:\n\n        x = f(1)\n\n    More prose.",
+    "1. one\n\n    two\n\n        x = 1\n\n        y = 2",
+    "<pre><code class='language-python'>x</code></pre>",
+    "<pre\n  class='highlight python'>x = 1</pre>",
+    "<pre>\nx = f(1)\n</pre>",
+    "<pre><code>if a &lt; b:\n    c = 1\n</code></pre>",
+    '<script type="py">x = 1</script>',
+    '<script type="text/python" src="a.py"></script>',
+    "<script>\nimport torch\n</script>",
+    "<py-script>x</py-script>",
+    "<textarea>x = [1]</textarea>",
 ]  # fmt: skip
 HARMLESS = [
     "````markdown\n```python\nx = 1\n```\n````",
@@ -75,6 +91,10 @@ HARMLESS = [
     "Python and `import torch` and `>>> 1` in prose; from torch import what you need.",
     "| `python` | `py` |",
     "    indented prose about python",
+    "!!! note\n\n    Prose.\n\n    - an item\n    - `x = 1`\n\n    | a | b |\n    |---|---|",
+    "1. one\n\n    $$\n    y = f(x)\n    $$\n\n    word\n",
+    "??? success\n\n    ```python\n    x = 1\n\n    y = 2\n    ```\n",
+    "<pre>a  b\nc  d</pre> <script>let x = 1;</script> <code>python</code> <div class='pytorch'>",
 ]
 
 
