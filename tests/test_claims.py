@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from attnbook.book import claims
-from attnbook.book.claims import Ledger, LedgerError, load, problems
+from attnbook.book.audit import problems
+from attnbook.book.claims import Ledger, LedgerError, load
 from attnbook.book.labs import Lab
 from attnbook.book.scoreboard import scoreboard
 
@@ -32,7 +33,7 @@ from attnbook.book.labs import save
 x = 1
 save("tiny", seeds=[0], values={}, worst={})
 """
-GOOD = {
+GOOD: dict[str, object] = {
     "id": "tiny/accuracy",
     "chapter": "03-scores",
     "statement": "It learns.",
@@ -46,14 +47,14 @@ GOOD = {
     "min": 0.9,
     "format": ".1%",
 }
-THEOREM = {
+THEOREM: dict[str, object] = {
     "id": "tiny/bound",
     "chapter": "03-scores",
     "statement": "It is bounded.",
     "kind": "theorem",
     "test": "tests/test_tiny.py::Test::test_bound",
 }
-QUOTED = {
+QUOTED: dict[str, object] = {
     "id": "tiny/quoted",
     "chapter": "03-scores",
     "statement": "They reach it.",
@@ -71,6 +72,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
     labs = tmp_path / "docs" / "labs"
     (labs / "results").mkdir(parents=True)
     (tmp_path / "docs" / "chapters").mkdir()
+    (tmp_path / "docs" / "chapters" / "04-norms.md").touch()
     (tmp_path / "tests").mkdir()
     (labs / "tiny.py").write_text(LAB)
     (labs / "tiny.ipynb").write_text("{}")
@@ -142,6 +144,11 @@ FAULTS: dict[str, tuple[dict[str, object], str]] = {
         THEOREM | {"min": 1},
         "a claim of kind theorem has no lab, value, bound",
     ),
+    "bound as text": (GOOD | {"min": "0.9"}, "min must be a number, got '0.9'"),
+    "text as number": (GOOD | {"published": 95}, "published must be text, got 95"),
+    "checked as text": (GOOD | {"checked": "yes"}, "checked must be true or false, got 'yes'"),
+    "least above greatest": (GOOD | {"max": 0.5}, "min, 0.9, is greater than max, 0.5"),
+    "chapter of another name": (GOOD | {"chapter": "04-other"}, "chapter 04 is '04-norms', got"),
     "quoted without number": (without(QUOTED, "published"), "needs its published value"),
 }
 
@@ -154,6 +161,52 @@ def test_a_bad_entry_is_named(fault: str, root: Path) -> None:
     assert found, fault
     assert any(message in text for text in found), found
     assert all(str(entry["id"]) in text for text in found)
+
+
+def test_a_bound_that_bounds_nothing_is_named(root: Path) -> None:
+    write(root, GOOD)
+    path = root / "docs" / "claims.toml"
+    path.write_text(path.read_text().replace("min = 0.9", "min = -inf"))
+    assert problems(load(root)) == ["tiny/accuracy: min and max must be finite"]
+
+
+RESULTS: dict[str, tuple[dict[str, object], str, str]] = {
+    "a seed that is not the worst": (
+        {"worst": 0.95, "per_seed": [0.95, 0.8]},
+        "measured 80.0\u202f%, but the bound is ≥ 90.0\u202f%",
+        "✗ out of bound",
+    ),
+    "a seed without a number": (
+        {"worst": 0.95, "per_seed": [0.95, float("nan")]},
+        "measured nan\u202f%, but the bound is",
+        "✗ out of bound",
+    ),
+    "a worst number from nowhere": (
+        {"worst": 0.95, "per_seed": [0.96, 0.97]},
+        "the worst number of claim 'tiny/accuracy', 0.95, is of none of its seeds: "
+        "docs/labs/results/tiny.json lists 0.96, 0.97",
+        "✗ its result contradicts itself",
+    ),
+    "no numbers": (
+        {"worst": 0.95},
+        "is of none of its seeds: docs/labs/results/tiny.json lists none at all",
+        "✗ its result contradicts itself",
+    ),
+    "the best seed called the worst": (
+        {"worst": 0.97, "per_seed": [0.95, 0.97]},
+        "the lab calls 0.97 the worst number, but with the bound ≥ 90.0\u202f% the worst is 0.95",
+        "✓ holds",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", RESULTS)
+def test_every_seed_is_held_to_the_bound(fault: str, root: Path) -> None:
+    entry, message, standing = RESULTS[fault]
+    write_result(root, {"accuracy": entry})
+    ledger = load(root)
+    assert any(message in text for text in problems(ledger)), problems(ledger)
+    assert ledger.status("tiny/accuracy") == standing
 
 
 def test_an_id_used_twice_is_named(root: Path) -> None:
@@ -190,6 +243,32 @@ def test_a_broken_file_is_named(root: Path) -> None:
     (root / "docs" / "claims.toml").write_text("[[claim]\n")
     with pytest.raises(LedgerError, match=r"docs/claims\.toml cannot be read"):
         load(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "got"), [("[claim]\nid = 'a'", r"\[claim\]"), ("[[claims]]", "claims")]
+)
+def test_tables_that_are_no_claims_are_named(root: Path, text: str, got: str) -> None:
+    (root / "docs" / "claims.toml").write_text(text)
+    with pytest.raises(LedgerError, match=rf"holds \[\[claim\]\] tables .* got {got}$"):
+        load(root)
+
+
+def test_a_broken_result_is_named(root: Path) -> None:
+    (root / "docs" / "labs" / "results" / "tiny.json").write_text("<<<<<<< ours")
+    ledger = load(root)
+    faults = problems(ledger)
+    assert any("its result is out of date: tiny.json cannot be read" in fault for fault in faults)
+    assert any("docs/labs/results/tiny.json cannot be read: Expecting" in f for f in faults)
+    with pytest.raises(LedgerError, match=r"tiny\.json cannot be read"):
+        scoreboard(ledger)
+
+
+def test_a_lab_that_is_not_python_is_named(root: Path) -> None:
+    (root / "docs" / "labs" / "tiny.py").write_text("# %%\nx = 1\n\n# %%\nx = = 2\n")
+    (fault,) = problems(load(root))
+    where = "tiny/accuracy: tiny.py, cell 2, line 1 of the cell: "
+    assert fault == f"{where}cannot be read as Python: invalid syntax"
 
 
 def test_a_page_gets_its_numbers(root: Path) -> None:
@@ -248,3 +327,25 @@ def test_the_scoreboard_shows_a_claim_out_of_its_bound(root: Path) -> None:
     assert row(load(root), "tiny/accuracy").endswith("| ✗ out of bound |")
     (root / "docs" / "labs" / "results" / "tiny.json").unlink()
     assert row(load(root), "tiny/accuracy").endswith("| … not measured yet |")
+
+
+def test_the_scoreboard_knows_that_a_chapter_is_not_written_yet(root: Path) -> None:
+    later = THEOREM | {"id": "tiny/later", "chapter": "06-later"}
+    write(root, GOOD, later, THEOREM | {"id": "tiny/now", "chapter": "04-norms"})
+    ledger = load(root)
+    assert problems(ledger) == []
+    board = scoreboard(ledger)
+    ran = "This chapter is not written yet; its lab has run, and these are its numbers."
+    assert f"## 03 Scores\n\n{ran}\n\n| claim |" in board
+    assert "## [04 Norms](chapters/04-norms.md)\n\n| claim |" in board
+    assert "## 06 Later\n\nThis chapter is not written yet.\n\n| claim |" in board
+
+
+def test_the_scoreboard_counts_the_runs_of_each_claim(root: Path) -> None:
+    write_result(root, {"accuracy": {"worst": 0.95, "per_seed": [0.95]}})
+    assert "1 run, 100 steps" in row(load(root), "tiny/accuracy")
+
+
+def test_a_statement_of_many_lines_is_one_cell(root: Path) -> None:
+    write(root, GOOD | {"statement": "It learns\n  |x|.\n"})
+    assert r"| It learns \|x\|.<br>" in row(load(root), "tiny/accuracy")

@@ -3,8 +3,8 @@
 `docs/claims.toml` lists the claims, `docs/labs/results/*.json` holds what the labs measured. Pages
 cite a claim by its id: `{claim scores/std}` is `Ledger.value`, `{claim scores/std published}` is
 `Ledger.published`, `{claim scores/std bound}` is `Ledger.bound`. The tables of docs/claims.md come
-from `attnbook.book.scoreboard`. `problems` says everything that is wrong with a ledger; a test
-holds it empty.
+from `attnbook.book.scoreboard`. `attnbook.book.audit` says everything that is wrong with a ledger;
+a test holds it empty.
 
 A claim's fields:
 
@@ -19,22 +19,19 @@ A claim's fields:
     test       of a theorem: "tests/test_scores.py::test_name"
     lab        of a measured kind: the lab's stem
     value      of a measured kind: the quantity in the lab's result
-    min, max   our bound on the worst seed, one of them or both
+    min, max   our bound on every seed, one of them or both
     format     how to print the numbers, such as ".1%" or ".3g"
     failed     why the published result did not reproduce (absent where it did); the bound is then
                about the number that we got
 """
 
-import ast
 import json
-import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attnbook.book.labs import Lab
 from attnbook.book.reach import PACKAGE
 
 ROOT = PACKAGE.parent
@@ -93,7 +90,14 @@ class Ledger:
     def results(self) -> dict[str, dict[str, Any]]:
         """The result of each lab that has one, by stem."""
         folder = self.root / "docs" / "labs" / "results"
-        return {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in folder.glob("*.json")}
+        found: dict[str, dict[str, Any]] = {}
+        for path in sorted(folder.glob("*.json")):
+            try:
+                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            except json.JSONDecodeError as error:
+                name = f"docs/labs/results/{path.name}"
+                raise LedgerError(f"{name} cannot be read: {error}") from None
+        return found
 
     def claim(self, identifier: str) -> Claim:
         """Find a claim; an unknown id is an error that names its neighbours."""
@@ -104,8 +108,8 @@ class Ledger:
             raise LedgerError(f"unknown claim {identifier!r}{hint}")
         return self.claims[identifier]
 
-    def measured(self, identifier: str) -> float:
-        """Give the worst measured number of a claim."""
+    def entry(self, identifier: str) -> dict[str, Any]:
+        """Give what the result of its lab says of a claim: the worst number, and each seed's."""
         claim = self.claim(identifier)
         if claim.kind not in MEASURED:
             raise LedgerError(f"claim {identifier!r} is of kind {claim.kind}: nothing is measured")
@@ -116,7 +120,22 @@ class Ledger:
             raise LedgerError(
                 f"claim {identifier!r} needs {claim.value!r} of {path}, which {holds}"
             )
-        return float(values[claim.value]["worst"])
+        return dict(values[claim.value])
+
+    def per_seed(self, identifier: str) -> list[float]:
+        """Give the measured numbers of a claim, one a seed."""
+        return [float(number) for number in self.entry(identifier).get("per_seed", [])]
+
+    def measured(self, identifier: str) -> float:
+        """Give the worst measured number of a claim; it is an error if no seed measured it."""
+        worst, numbers = float(self.entry(identifier)["worst"]), self.per_seed(identifier)
+        if worst not in numbers:
+            listed = ", ".join(f"{number:g}" for number in numbers) or "none at all"
+            raise LedgerError(
+                f"the worst number of claim {identifier!r}, {worst:g}, is of none of its seeds: "
+                f"docs/labs/results/{self.claim(identifier).lab}.json lists {listed}"
+            )
+        return worst
 
     def value(self, identifier: str) -> str:
         """Give the measured value of a claim (that of its worst seed) as text."""
@@ -147,24 +166,33 @@ class Ledger:
             return "∎ tested"
         if claim.kind == "quoted":
             return "❝ quoted, not run"
+        _ = self.results  # one that cannot be read is an error, not a number to come
         try:
-            number = self.measured(identifier)
+            numbers = self.per_seed(identifier)
         except LedgerError:
             return "… not measured yet"
-        if not claim.within(number):
+        try:
+            self.measured(identifier)
+        except LedgerError:
+            return "✗ its result contradicts itself"
+        if not all(map(claim.within, numbers)):
             return "✗ out of bound"
         return "≠ did not reproduce" if claim.failed else "✓ holds"
 
 
 def load(root: Path = ROOT) -> Ledger:
-    """Read docs/claims.toml; what is wrong with its entries is kept for `problems` to report."""
+    """Read docs/claims.toml; what is wrong with its entries is kept for the audit to report."""
     path = root / "docs" / "claims.toml"
     faults: list[str] = []
     claims: dict[str, Claim] = {}
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("claim", [])
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise LedgerError(f"docs/claims.toml cannot be read: {error}") from None
+    entries = tables.pop("claim", [])
+    if not isinstance(entries, list) or tables:
+        names = ", ".join(tables) or "[claim]"
+        raise LedgerError(f"docs/claims.toml holds [[claim]] tables and nothing else, got {names}")
     known = {f.name for f in fields(Claim)}
     needed = {"id", "chapter", "statement", "kind"}
     for number, entry in enumerate(entries, 1):
@@ -175,91 +203,18 @@ def load(root: Path = ROOT) -> Ledger:
         if missing:
             faults.append(f"{name}: missing field {', '.join(missing)}")
             continue
+        if wrong := [fault for key in sorted(known & set(entry)) for fault in _typed(key, entry)]:
+            faults += [f"{name}: {fault}" for fault in wrong]
+            continue
         if name in claims:
             faults.append(f"{name}: this id is used twice")
         claims[name] = Claim(**{key: value for key, value in entry.items() if key in known})
     return Ledger(claims, root, tuple(faults))
 
 
-def problems(ledger: Ledger) -> list[str]:
-    """List everything that is wrong with a ledger, each fault with the name of its claim."""
-    found = list(ledger.faults)
-    bibliography = ledger.root / "docs" / "bibliography.bib"
-    text = bibliography.read_text(encoding="utf-8") if bibliography.exists() else ""
-    keys = set(re.findall(r"^\s*@\w+\{\s*([^,\s]+)\s*,", text, re.M))
-    stale: dict[str, str] = {}
-    for claim in ledger.claims.values():
-        faults = _entry_faults(claim, keys)
-        if claim.kind == "theorem" and claim.test:
-            faults += _test_faults(claim.test, ledger.root)
-        if claim.kind in MEASURED and claim.lab and claim.value and not faults:
-            lab = Lab(ledger.root / "docs" / "labs" / f"{claim.lab}.py")
-            if not lab.source.exists():
-                faults.append(f"lab docs/labs/{claim.lab}.py does not exist")
-            else:
-                if claim.lab not in stale:
-                    stale[claim.lab] = lab.stale()
-                if stale[claim.lab]:
-                    advice = f"python -m attnbook.book.labs {claim.lab}"
-                    faults.append(f"its result is out of date: {stale[claim.lab]}; run {advice}")
-                try:
-                    number = ledger.measured(claim.id)
-                except LedgerError as error:
-                    faults.append(str(error))
-                else:
-                    if not claim.within(number):
-                        bound = ledger.bound(claim.id)
-                        faults.append(f"measured {claim.show(number)}, but the bound is {bound}")
-        found += [f"{claim.id}: {fault}" for fault in faults]
-    return found
-
-
-def _entry_faults(claim: Claim, keys: set[str]) -> list[str]:
-    """What is wrong with an entry by itself."""
-    faults = []
-    if not re.fullmatch(r"[a-z0-9-]+/[a-z0-9-]+", claim.id):
-        faults.append('an id is "stem/name" in small letters, digits and hyphens')
-    if not re.fullmatch(r"\d\d-[a-z0-9-]+", claim.chapter):
-        faults.append(f'chapter must be like "03-scores", got {claim.chapter!r}')
-    if claim.kind not in KINDS:
-        faults.append(f"kind must be one of {', '.join(KINDS)}, got {claim.kind!r}")
-        return faults
-    if claim.source and claim.source not in keys:
-        faults.append(f"unknown citation key {claim.source!r}")
-    if claim.kind != "theorem" and not (claim.source and claim.where):
-        faults.append("source and where are needed: which paper, and where in it")
-    if claim.published and claim.checked is None:
-        faults.append("checked must say whether the published value was read in the source itself")
-    if claim.kind == "quoted" and not claim.published:
-        faults.append("a quoted claim needs its published value")
-    if claim.kind == "theorem" and not claim.test:
-        faults.append("a theorem needs its test")
-    if claim.kind in MEASURED:
-        missing = [name for name in ("lab", "value", "format") if not getattr(claim, name)]
-        if missing:
-            faults.append(f"a measured claim needs {', '.join(missing)}")
-        if claim.min is None and claim.max is None:
-            faults.append("a measured claim needs a bound: min, max or both")
-        try:
-            claim.show(0.5)
-        except ValueError:
-            faults.append(f"format {claim.format!r} is not a number's format")
-    elif claim.lab or claim.value or claim.min is not None or claim.max is not None or claim.failed:
-        faults.append(f"a claim of kind {claim.kind} has no lab, value, bound or failed")
-    return faults
-
-
-def _test_faults(test: str, root: Path) -> list[str]:
-    """Whether the test of a theorem exists."""
-    name, _, function = test.partition("::")
-    path = root / name
-    if not function or not path.is_file():
-        return [f"test {test!r} does not exist"]
-    body: list[ast.stmt] = ast.parse(path.read_text(encoding="utf-8")).body
-    for step in function.partition("[")[0].split("::"):
-        nodes = [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-        match = next((n for n in nodes if n.name == step), None)
-        if match is None:
-            return [f"{name} has no test {step!r}"]
-        body = match.body
-    return []
+def _typed(key: str, entry: dict[str, Any]) -> list[str]:
+    """What is wrong with the type of a field's value."""
+    number: tuple[tuple[type, ...], str] = ((int, float), "a number")
+    kinds = {"min": number, "max": number, "checked": ((bool,), "true or false")}
+    kind, words = kinds.get(key, ((str,), "text"))
+    return [] if type(entry[key]) in kind else [f"{key} must be {words}, got {entry[key]!r}"]

@@ -70,11 +70,14 @@ def save(
     record: dict[str, Any] = {}
     for name, numbers in values.items():
         per_seed = [float(f"{float(number):.6g}") for number in numbers]
-        if len(per_seed) not in (1, len(seeds)):
+        if not per_seed or len(per_seed) not in (1, len(seeds)):
             raise ValueError(f"{name} has {len(per_seed)} numbers but there are {len(seeds)} seeds")
         if not all(abs(number) < float("inf") for number in per_seed):
             raise ValueError(f"{name} has a number that is not finite: {per_seed}")
-        record[name] = {"worst": worst[name](per_seed), "per_seed": per_seed}
+        chosen = worst[name](per_seed)
+        if chosen not in per_seed:
+            raise ValueError(f"worst of {name} must be min or max, got one that gives {chosen!r}")
+        record[name] = {"worst": chosen, "per_seed": per_seed}
         if notes and name in notes:
             record[name]["note"] = notes[name]
         of = f" of {', '.join(f'{number:g}' for number in per_seed)}" if len(per_seed) > 1 else ""
@@ -119,9 +122,19 @@ class Lab:
         return self.source.parent / "results" / f"{self.stem}.json"
 
     def hashes(self) -> dict[str, str]:
-        """Give the digests of the lab's code and of the package code that it reaches."""
-        cells = [c.source for c in notebooks.read(self.source).cells if c.cell_type == "code"]
-        trees = [ast.parse(no_magics(cell)) for cell in cells]
+        """Give the digests of the lab's code and of the package code that it reaches.
+
+        Raises:
+            RuntimeError: a cell is not Python.
+        """
+        trees = []
+        for number, cell in enumerate(notebooks.read(self.source).cells, 1):
+            if cell.cell_type == "code":
+                try:
+                    trees.append(ast.parse(no_magics(cell.source)))
+                except SyntaxError as error:
+                    where = f"{self.source.name}, cell {number}, line {error.lineno} of the cell"
+                    raise RuntimeError(f"{where}: cannot be read as Python: {error.msg}") from None
         modules = reached(trees, self.package)
         package = [f"{name}\n{code(parse(path))}" for name, path in sorted(modules.items())]
         if any(name.startswith(f"{self.package.name}.tasks") for name in modules):
@@ -140,7 +153,11 @@ class Lab:
             return f"{self.result.name} does not exist"
         if not self.notebook.exists():
             return f"{self.notebook.name} does not exist"
-        recorded, now = json.loads(self.result.read_text(encoding="utf-8")), self.hashes()
+        try:
+            recorded = json.loads(self.result.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            return f"{self.result.name} cannot be read"
+        now = self.hashes()
         if recorded.get("source_sha256") != now["source_sha256"]:
             return f"the code of {self.source.name} has changed since its last run"
         if recorded.get("package_sha256") != now["package_sha256"]:
@@ -197,12 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = 0
     for stem in options.stems or labs:
         lab = labs[stem]
-        reason = "asked for" if options.force else lab.stale()
-        if not reason:
-            print(f"{stem}: {'text refreshed' if refresh(lab) else 'up to date'}")
-            continue
-        print(f"{stem}: running ({reason})", flush=True)
         try:
+            reason = "asked for" if options.force else lab.stale()
+            if not reason:
+                print(f"{stem}: {'text refreshed' if refresh(lab) else 'up to date'}")
+                continue
+            print(f"{stem}: running ({reason})", flush=True)
             run(lab)
         except RuntimeError as error:
             print(f"{stem}: FAILED\n{error}", file=sys.stderr)

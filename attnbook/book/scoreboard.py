@@ -1,5 +1,6 @@
 """The scoreboard: the ledger as tables for docs/claims.md."""
 
+import re
 from pathlib import PurePosixPath
 
 from attnbook.book.claims import KINDS, MEASURED, Claim, Ledger, LedgerError
@@ -20,9 +21,14 @@ def scoreboard(ledger: Ledger) -> str:
         title = f"{number} {words.replace('-', ' ').capitalize()}"
         exists = (ledger.root / "docs" / page).exists()
         parts.append(f"## {f'[{title}]({page})' if exists else title}")
-        parts.append(_table(ledger, [claim for claim in claims if claim.chapter == chapter]))
-        for claim in claims:
-            if claim.chapter == chapter and claim.failed:
+        here = [claim for claim in claims if claim.chapter == chapter]
+        if not exists:
+            ran = any(claim.lab in ledger.results for claim in here)
+            and_yet = "; its lab has run, and these are its numbers" if ran else ""
+            parts.append(f"This chapter is not written yet{and_yet}.")
+        parts.append(_table(ledger, here))
+        for claim in here:
+            if claim.failed:
                 parts.append(f"**{claim.statement}** Did not reproduce: {claim.failed}")
     return "\n\n".join(parts) + "\n"
 
@@ -62,7 +68,8 @@ def _measured(ledger: Ledger, claim: Claim) -> str:
     except LedgerError:
         return "–"
     result = ledger.results[claim.lab]
-    details = [f"{len(result['seeds'])} seeds" if len(result["seeds"]) != 1 else "1 seed"]
+    runs = len(ledger.per_seed(claim.id))  # a quantity may be of one run where the lab has more
+    details = [f"{runs} seeds" if runs > 1 else "1 run"]
     if isinstance(result["steps"], int):
         details.append(f"{result['steps']:,} steps")
     details.append(f"{result['cpu_seconds']:,.0f} CPU s")
@@ -73,4 +80,4 @@ def _measured(ledger: Ledger, claim: Claim) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    return re.sub(r"\s*\n\s*", " ", text.strip()).replace("|", r"\|")

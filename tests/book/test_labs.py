@@ -232,6 +232,22 @@ def test_a_lab_must_save_under_its_own_name(
     assert "other.py saves its result as 'tiny'" in errors
 
 
+def test_a_lab_that_is_not_python_is_named_and_the_others_run(
+    executed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(executed, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "broken.py").write_text("# %%\nx = = 1\n")
+    assert main(["--folder", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "broken.py, cell 1, line 1 of the cell: cannot be read as Python" in printed.err
+    assert "tiny: up to date" in printed.out
+
+
+def test_a_broken_result_makes_a_lab_stale(tiny: Lab) -> None:
+    tiny.result.write_text("<<<<<<< ours")
+    assert tiny.stale() == "tiny.json cannot be read"
+
+
 def test_an_unknown_lab_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--folder", str(tmp_path), "nothing"])
@@ -245,6 +261,10 @@ def test_save_checks_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> Non
         save("x", seeds=[0, 1, 2], values={"a": [1.0, 2.0]}, worst={"a": min})
     with pytest.raises(ValueError, match="a has a number that is not finite"):
         save("x", seeds=[0], values={"a": [float("nan")]}, worst={"a": min})
+    with pytest.raises(ValueError, match="a has 0 numbers but there are 0 seeds"):
+        save("x", seeds=[], values={"a": []}, worst={"a": min})
+    with pytest.raises(ValueError, match=r"worst of a must be min or max, got one that gives 2\.0"):
+        save("x", seeds=[0, 1], values={"a": [1, 3]}, worst={"a": lambda a: sum(a) / len(a)})
     assert save("x", seeds=[0, 1], values={"a": [1, 3]}, worst={"a": max}) == {"a": 3.0}
     assert "a: worst 3 of 1, 3" in capsys.readouterr().out
 
