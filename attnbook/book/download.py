@@ -8,9 +8,11 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from attnbook.book.bindings import Names, known_after
 from attnbook.book.blocks import Block
 from attnbook.book.fences import fences, parse
-from attnbook.book.rewrite import as_function, bound, code, needs_labs, readable
+from attnbook.book.rewrite import as_function, needs_labs, readable
+from attnbook.book.scripts import code
 
 _ADMONITION = re.compile(
     r"(?P<indent> *)(?:!!!|\?\?\?\+?|===[!+]?)[ \t]*"
@@ -64,6 +66,7 @@ def notebook(
     ]
     if title and not re.search(r"^# ", text, re.MULTILINE):
         cells.append(_markdown(f"# {title}"))
+    names = Names.of(code(block) for block in blocks if not block.no_run)
     known: set[str] = set()
     lines: list[str] = []
     for line in [*_unfolded(text), "\0end"]:
@@ -79,8 +82,8 @@ def notebook(
         else:
             lines.append(line)
         if here is not None and not here.no_run:
-            cells.append(_cell(here, known))
-            known |= set() if here.leaf else bound(code(here))
+            cells.append(_cell(here, known, names))
+            known = known if here.leaf else known_after(code(here), known)
     for number, cell in enumerate(cells, 1):
         cell.id = f"cell-{number:03d}"
     made = nbformat.v4.new_notebook(cells=cells, metadata=_METADATA)
@@ -88,8 +91,8 @@ def notebook(
     return made
 
 
-def _cell(block: Block, known: set[str]) -> NotebookNode:
-    source = as_function(block, known) if block.leaf else code(block, "cell")
+def _cell(block: Block, known: set[str], names: Names) -> NotebookNode:
+    source = as_function(block, known) if block.leaf else code(block, "cell", names)
     if not block.hide:
         return _code(source)
     return _code(source, jupyter={"source_hidden": True}, tags=["hide-input"])

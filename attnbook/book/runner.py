@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnbook.book.bindings import refused
 from attnbook.book.blocks import Block, PageError
 from attnbook.book.checker import difference, matches
 from attnbook.book.console import Step, steps
@@ -155,7 +156,11 @@ class Page:
 
     def _parsed(self, block: Block, source: str, line: int) -> ast.Module:
         with self._reported(block):
-            return ast.parse("\n" * (line - 1) + source, self.name)
+            tree = ast.parse("\n" * (line - 1) + source, self.name)
+        if found := refused(tree):
+            at, message = found
+            raise self._error(block, at, message, self._lines[at - 1].strip(), "")
+        return tree
 
     def _execute(
         self, tree: ast.Module | ast.Expression | ast.Interactive, names: dict[str, Any]

@@ -24,17 +24,17 @@ and `null` for a block that does not run, which has no script.
 
 from typing import Any
 
+from attnbook.book.bindings import Import, Names
 from attnbook.book.blocks import Block
 from attnbook.book.download import notebook
 from attnbook.book.rewrite import (
-    Import,
-    code,
     final_expression,
     hoistable,
     needs_labs,
     readable,
     without_imports,
 )
+from attnbook.book.scripts import code
 
 __all__ = ["ASSEMBLE_JS", "assembled", "notebook", "pieces", "plain", "runnable"]
 
@@ -131,13 +131,14 @@ def pieces(blocks: list[Block]) -> list[Piece | None]:
     running = [block for block in blocks if not block.no_run]
     for block in running:
         readable(block)
-    hoisted = hoistable(code(block) for block in running)
-    return [None if block.no_run else _piece(block, hoisted) for block in blocks]
+    sources = [code(block) for block in running]
+    hoisted, names = hoistable(sources), Names.of(sources)
+    return [None if block.no_run else _piece(block, hoisted, names) for block in blocks]
 
 
-def _piece(block: Block, hoisted: set[Import]) -> Piece:
-    imports, body = without_imports(code(block, "earlier"), hoisted)
-    _, last = without_imports(_last(block), hoisted)
+def _piece(block: Block, hoisted: set[Import], names: Names) -> Piece:
+    imports, body = without_imports(code(block, "earlier", names), hoisted)
+    _, last = without_imports(_last(block, names), hoisted)
     piece: Piece = {
         "where": f"{block.page or 'page'}, line {block.line}",
         "imports": [list(key) for key in imports],
@@ -152,14 +153,14 @@ def _piece(block: Block, hoisted: set[Import]) -> Piece:
     return piece
 
 
-def _last(block: Block) -> str:
+def _last(block: Block, names: Names) -> str:
     """The block as the last of a script: it prints what a session shows, or saves its figure."""
     if not block.leaf:
-        return code(block, "last")
-    before, value = final_expression(block)
+        return code(block, "last", names)
+    before, value, after = final_expression(block)
     if block.table:
-        return f"{before}for row in {value}:\n    print(row)"
+        return f"{before}for row in {value}:{after}\n    print(row)"
     name = value if value.isidentifier() else "figure"
     bind = "" if value == name else f"{name} = {value}\n"
     save = f'({name}.savefig if hasattr({name}, "savefig") else {name}.save)("{block.fig}.svg")'
-    return f"{before}{bind}{save}"
+    return f"{before}{bind}{save}{after}"

@@ -1,5 +1,6 @@
 """What a reader copies runs alone, and shows what the page shows."""
 
+import ast
 import contextlib
 import io
 import json
@@ -13,7 +14,7 @@ import torch
 from playwright._impl._driver import compute_driver_executable
 
 from attnbook.book.checker import matches
-from attnbook.book.console import steps
+from attnbook.book.console import Step, steps
 from attnbook.book.fences import Block, PageError, parse
 from attnbook.book.runner import run_page
 from attnbook.book.snippets import ASSEMBLE_JS, assembled, notebook, pieces, plain, runnable
@@ -182,6 +183,181 @@ def test_the_last_session_prints_and_goes_on_after_an_error() -> None:
     assert run(runnable(blocks, 0)) == f"é\n{error}\n"
 
 
+SESSIONS = {
+    "in a loop": ">>> for i in 1, 2:\n...     i, i\n...     i + 1\n(1, 1)\n2\n(2, 2)\n3",
+    "on one line": ">>> for i in 1, 2: i\n1\n2",
+    "in branches": ">>> if 0:\n...     1\n... elif 1:\n...     2\n... else:\n...     3\n2",
+    "in a try": """
+        >>> try:
+        ...     1 / 0
+        ... except ZeroDivisionError:
+        ...     2
+        ... finally:
+        ...     3
+        2
+        3
+        """,
+    "in a match": ">>> match 1:\n...     case 1:\n...         [1]\n[1]",
+    "in a with": """
+        >>> with torch.no_grad():
+        ...     while True:
+        ...         torch.ones(1)
+        ...         break
+        tensor([1.])
+        """,
+    "not in functions and classes": """
+        >>> def f():
+        ...     1
+        >>> class C:
+        ...     2
+        >>> f(); 3
+        3
+        """,
+    "a function that prints": """
+        >>> def show(x):
+        ...     print(x)
+        >>> show(1)
+        1
+        >>> for x in 2, 3:
+        ...     show(x)
+        2
+        3
+        """,
+    "a method that prints": """
+        >>> class Shelf:
+        ...     def show(self):
+        ...         print("books")
+        >>> Shelf().show()
+        books
+        """,
+    "a function of the library that prints": ">>> from pprint import pprint\n>>> pprint([1])\n[1]",
+    "printing under a name": ">>> say = print\n>>> say(1)\n1",
+    "two values, one of them None": ">>> x = []\n>>> x.append(1); x\n[1]",
+    "None now and then": """
+        >>> for key in "ab":
+        ...     {"a": 1}.get(key)
+        1
+        """,
+    "a function that gives a value": ">>> def one():\n...     return 1\n>>> one()\n1",
+    "parentheses of its own": ">>> (1), (2)\n(1, 2)\n>>> (1, 2),\n((1, 2),)\n>>> (3, 4)\n(3, 4)",
+    "a name that an error would take": """
+        >>> error = 0.5
+        >>> int("x")
+        Traceback (most recent call last):
+        ValueError: invalid literal for int() with base 10: 'x'
+        >>> error
+        0.5
+        """,
+}
+
+
+@pytest.mark.parametrize("kind", SESSIONS)
+def test_a_session_prints_as_at_the_prompt(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = python("import torch", "hide") + session(SESSIONS[kind])
+    run_page(text)
+    blocks = parse(text)
+    error = "ValueError(\"invalid literal for int() with base 10: 'x'\")\n"
+    wanted = "".join(error if step.error else step.want for step in steps(blocks[1]))
+    assert run(runnable(blocks, 1)) == wanted
+    *cells, last = [cell.source for cell in notebook(text).cells if cell.cell_type == "code"]
+    monkeypatch.setattr(sys, "displayhook", lambda value: value is None or print(value))
+    body = ast.parse(last).body
+    shown = [body.pop()] if isinstance(body[-1], ast.Expr) else []
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as output, torch.random.fork_rng(devices=[]):
+        exec("\n".join([*cells, ast.unparse(ast.Module(body, []))]), names)
+        exec(compile(ast.Interactive(list(shown)), "cell", "single"), names)
+    assert output.getvalue() == wanted
+
+
+def test_plain_values_are_printed_plainly() -> None:
+    text = session(">>> x = [1]\n>>> x\n[1]\n>>> x.index(1)\n0\n>>> sorted(x)\n[1]")
+    assert runnable(parse(text), 0).endswith(
+        "x = [1]\nprint(x)\nprint(x.index(1))\nprint(sorted(x))\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "message"),
+    [
+        (">>> 1\n1\n>>> _ + 1\n2", 4, "`_` is the last value at a prompt alone"),
+        (">>> from math import *\n>>> pi\n3.14", 2, "`\\*` hides which names a block brings"),
+    ],
+)
+def test_what_would_not_work_in_a_script_is_refused(code: str, line: int, message: str) -> None:
+    with pytest.raises(PageError, match=rf"^p\.md:{line}: .*{message}"):
+        run_page(session(code), "p.md")
+
+
+def test_a_name_that_is_thrown_away_is_no_value_of_the_prompt() -> None:
+    run_page(session(">>> _, x = 1, 2\n>>> for _ in range(2): x\n2\n2"))
+
+
+ENDS = [
+    "rows  # the rows",
+    "rows;",
+    "rows ; # both\n# and more",
+    "x = 1; rows",
+    "(rows)  # in",
+    "[\n  *rows\n]  # over",
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_follows_the_last_expression_of_a_leaf_does_no_harm(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = python(f"rows = [{{'a': 'é'}}]\n{end}", 'table="t"')
+    figure = "from matplotlib.figure import Figure\nrows = Figure()\n" + end.replace(
+        "[\n  *rows\n]", "(\nrows\n)"
+    )
+    text = table + python(figure, 'fig="f" alt="Empty"')
+    run_page(text)
+    blocks = parse(text)
+    assert run(runnable(blocks, 0)) == "{'a': 'é'}\n"
+    run(runnable(blocks, 1))
+    assert "<svg" in (tmp_path / "f.svg").read_text()
+    run("\n".join(cell.source for cell in notebook(text).cells if cell.cell_type == "code"))
+    if "#" in end:
+        assert end.partition("#")[2] in runnable(blocks, 0)
+
+
+LEAVES = {
+    "adds to it": ("x = 1", "x += 1\n[{'x': x}]", "x=x"),
+    "rebinds it in a branch": ("x = 1", "if x > 5:\n    x = 2\n[{'x': x}]", "x=x"),
+    "reads it on the line that rebinds it": ("x = 1", "x = x + 1\n[{'x': x}]", "x=x"),
+    "reads it in a function, then rebinds it": (
+        "x = 1",
+        "def f(): return x\ny = f(); x = 2\n[{'x': y}]",
+        "x=x",
+    ),
+    "loops over it and reads it afterwards": ("x = 1", "for x in []: pass\n[{'x': x}]", "x=x"),
+    "deletes it": ("x = 1", "del x\n[{'x': 1}]", "x=x"),
+    "binds it first": ("x = 1", "x = 2\nfor y in [x]: z = y\n[{'x': z}]", ""),
+    "loops over it alone": ("x = 1", "t = 0\nfor x in [1, 2]: t += x\n[{'x': t}]", ""),
+    "binds it in a comprehension": ("x = 1", "t = [x for x in [3]]\nx = 2\n[{'x': t}]", ""),
+    "imports it": ("import math", "import math\n[{'x': math.pi}]", ""),
+    "binds what the page has deleted": ("x = 1\ndel x", "for x in [4]: pass\n[{'x': x}]", ""),
+    "binds what was an error's name": (
+        "try: 1 / 0\nexcept ZeroDivisionError as x: pass",
+        "with open('/dev/null') as x: y = x.read()\nif 1: x = 3\n[{'x': x}]",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+def test_a_leaf_as_a_function_sees_the_names_of_the_page(kind: str) -> None:
+    page, leaf, signature = LEAVES[kind]
+    text = python(page) + python(leaf, 'table="rows"')
+    (_, result) = run_page(text)
+    cells = [cell.source for cell in notebook(text).cells if cell.cell_type == "code"]
+    assert f"def tabulate_rows({signature}):" in cells[-1]
+    shown = cells[-1].replace("\n\ntabulate_rows()", "\n\nprint(tabulate_rows())")
+    assert run("\n".join([*cells[:-1], shown])) == f"{result.table}\n"
+
+
 @pytest.mark.parametrize(
     "last",
     [
@@ -347,6 +523,12 @@ def test_the_scripts_of_a_page_run_in_a_fresh_process(name: str, tmp_path: Path)
         if block.fig:
             assert "<svg" in (tmp_path / f"{block.fig}.svg").read_text(encoding="utf-8")
         elif block.language == "pycon":
-            shown = [step.want.rstrip() for step in steps(block) if not step.error]
-            shown = [want for want in shown if want[:1] not in ("'", '"')]  # print drops quotes
-            assert matches("..." + "...".join(shown) + "...", printed[path])
+            shown = [_plainly(step) for step in steps(block) if step.want]
+            assert matches("..." + "".join(shown), printed[path])
+
+
+def _plainly(step: Step) -> str:
+    """What a script prints of a step: text without its quotes, whatever for an error."""
+    if step.error:
+        return "...\n"
+    return f"{ast.literal_eval(step.want)}\n" if step.want[0] in "'\"" else step.want
