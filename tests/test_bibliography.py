@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pybtex.database import BibliographyData, Person, parse_string
 
+from attnbook.book.citations import PATTERN
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BIB = DOCS / "bibliography.bib"
@@ -81,8 +83,8 @@ def cited_on_pages() -> dict[str, list[str]]:
     files = [*DOCS.rglob("*.md"), *DOCS.glob("labs/*.py")]
     for path in sorted(files):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            for block in re.findall(r"\[(@[^\]]*)\]", line):
-                for key in re.findall(r"@([\w-]+)", block):
+            for block in PATTERN.finditer(line):
+                for key in re.findall(r"@([\w-]+)", block["inside"]):
                     places.setdefault(key, []).append(f"{path.relative_to(ROOT)}:{number}")
     ledger = DOCS / "claims.toml"
     if ledger.exists():

@@ -64,8 +64,8 @@ def figure(name: str, svg: str, caption: bool) -> str:
     """A figure; the page's caption replaces the words book-caption-here."""
     below = "<figcaption>book-caption-here</figcaption>" if caption else ""
     return (
-        f'<figure class="book-figure" id="{name}"><div class="book-scroll" data-scroll="figure">'
-        f"{svg}</div>{below}</figure>"
+        f'<figure class="book-figure" id="{name}"><div class="book-scroll" data-scroll="figure" '
+        f'data-search-exclude="yes">{svg}</div>{below}</figure>'
     )
 
 
@@ -83,21 +83,33 @@ def table(name: str, rows: list[dict[str, str]], caption: bool) -> str:
         side = ' class="book-number"' if head in right else ""
         return f"<{tag}{scope}{side}>{_text(text)}</{tag}>"
 
-    above = "<caption>book-caption-here</caption>" if caption else ""
-    top = "".join(cell("th", head, head) for head in heads)
+    top = "\n".join(cell("th", head, head) for head in heads)
     body = "".join(
-        f"<tr>{''.join(cell('td', head, row[head]) for head in heads)}</tr>\n" for row in rows
+        "<tr>{}</tr>\n".format("\n".join(cell("td", head, row[head]) for head in heads))
+        for row in rows
     )
-    return scrolling(
-        f'<table id="{name}">{above}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
-    )
+    grid = f"<table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table>"
+    return scrolling(grid, name, "book-caption-here" if caption else "")
 
 
-def scrolling(table: str) -> str:
-    """A table that scrolls in itself where it is wider than its column."""
-    table = table.replace("<table", '<table class="book-grid"', 1)  # the theme leaves a class be
+def scrolling(table: str, name: str = "", caption: str = "") -> str:
+    """A table that scrolls in itself where it is wider than its column; its caption stays put.
+
+    Cells and rows stand on lines of their own, so that their words are not joined for the search.
+
+    Args:
+        table: the HTML of the table.
+        name: the anchor, or "".
+        caption: HTML of the caption, or "".
+    """
+    label = f' aria-labelledby="{name}-caption"' if caption else ""
+    anchor = f' id="{name}"' if name else ""
+    table = table.replace("<table", f'<table class="book-grid"{label}', 1)  # the theme leaves it be
     table = re.sub(r"<th\b[^>]*>\s*</th>", "<td></td>", table)  # an empty cell is no heading
-    return f'<div class="book-scroll book-table" data-scroll="table">{table}</div>'
+    above = f'<figcaption id="{name}-caption">{caption}</figcaption>\n' if caption else ""
+    box = f'<div class="book-scroll" data-scroll="table">{table}</div>'
+    tag = "figure" if caption else "div"
+    return f'<{tag} class="book-table"{anchor}>{above}{box}</{tag}>'
 
 
 def _text(text: str) -> str:
@@ -113,11 +125,12 @@ def _text(text: str) -> str:
 
 def _framed(html: str, title: str, note: str, index: str, kind: str) -> str:
     bar = f'<span class="book-title">{escape(title)}</span>' if title else ""
-    bar += f'<span class="book-note">{escape(note)}</span>' if note else ""
+    bar += f' <span class="book-note">{escape(note)}</span>' if note else ""
     where = f' data-block="{index}"' if index else ""
     return (
         f'<div class="book-code highlight" data-kind="{kind}"{where}>'
-        f'<div class="book-bar">{bar}</div><pre><code data-scroll="code">{html}</code></pre></div>'
+        f'<div class="book-bar">{bar}</div>\n'
+        f'<pre><code data-scroll="code">{html}</code></pre></div>'
     )
 
 

@@ -17,8 +17,12 @@ from pybtex.backends import html, plaintext
 from pybtex.database import Entry, Person, parse_file
 from pybtex.richtext import Text
 
-# A pair of brackets with a key in it, but no link, image or footnote.
-PATTERN = re.compile(r"(?<![!\]\\\w])\[(?P<inside>[^\[\]]*?@[A-Za-z][^\[\]]*)\](?![(\[])")
+# A pair of brackets with a key in it, but no link, image or footnote; `tight` where it follows a
+# word or another citation without a space.
+PATTERN = re.compile(
+    r"(?<![!\\])(?P<tight>(?<=[\w\]]))?"
+    r"\[(?P<inside>(?:(?:[^\[\]`]|`[^`\[\]]*`)*?(?<![\w.`@]))?@[A-Za-z][^\[\]]*)\](?!\(|\[(?!@))"
+)
 _ONE = re.compile(
     r"(?:(?P<before>[^@]*?)\s+)?@(?P<key>[A-Za-z][\w:-]*)(?:,\s*(?P<place>.+))?", re.S
 )
@@ -46,16 +50,17 @@ class Bibliography:
         """Set the inside of a citation's brackets.
 
         Returns:
-            Markdown for the text, and the keys that it cites; ("", []) where it is no citation.
+            Markdown for the text, and the keys that it cites.
 
         Raises:
             KeyError: an unknown key; the message names it.
+            ValueError: it cannot be read; says what is expected.
         """
         parts, keys = [], []
         for part in inside.split(";"):
             match = _ONE.fullmatch(part.strip())
             if match is None:
-                return "", []
+                raise ValueError("write [@key], [@key, section 3] or [see @key; @other]")
             key = match["key"]
             if key not in self.entries:
                 raise KeyError(key)

@@ -42,7 +42,17 @@ _BREAKS = set("=≤≥≠≈∼∝∈→↦,<>≔")
 
 
 class MathsError(ValueError):
-    """A formula that cannot be set; the message names the page, the formula and the reason."""
+    """A formula that cannot be set.
+
+    Attributes:
+        page: the page, as it was named.
+        latex: the formula.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, page: str, latex: str, reason: str) -> None:
+        super().__init__(f"{page or 'formula'}: cannot set ${latex}$: {reason}")
+        self.page, self.latex, self.reason = page, latex, reason
 
 
 _converter = LatexToMathML(fancy_error=False)
@@ -61,7 +71,7 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
         made = str(_converter.convert_with_local_state(latex.strip(), displaystyle=display))
     except LatexError as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "not well formed"
-        raise MathsError(f"{page or 'formula'}: cannot set ${latex.strip()}$: {reason}") from None
+        raise MathsError(page, latex.strip(), reason) from None
     made = made.replace("&ApplyFunction;", "\u2061").replace("\ufe00", "")
     made = _LOW_ROOT.sub(r'<msqrt class="book-root">\1</msqrt>', made)
     if not display:

@@ -23,7 +23,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
 
-from attnbook.book import claims, labels, labpages, maths, palette, snippets
+from attnbook.book import claims, labpages, maths, palette, quotes, reading, snippets
 from attnbook.book.citations import Bibliography
 from attnbook.book.drawn import Drawn, results
 from attnbook.book.fences import PageError
@@ -129,7 +129,8 @@ class BookPlugin(BasePlugin[BookConfig]):
         return woven.markdown
 
     def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> None:
-        """While serving, read only changed pages for the search."""
+        """Have formulas read for the search; while serving, only those of changed pages."""
+        reading.search(getattr(config.plugins.get("material/search"), "search_index", None))
         if self._kept:
             self._kept.keep_search(config)
 
@@ -143,11 +144,15 @@ class BookPlugin(BasePlugin[BookConfig]):
             html = maths.convert(html, woven.page)
             for item in page.toc:
                 _set_maths(item, woven.page)
-            page.title = _TOC_MATHS.sub(lambda match: _spelled(match[1]), str(page.title))
+            page.title = _TOC_MATHS.sub(
+                lambda m: reading.plain(maths.mathml(m[1])), str(page.title)
+            )
         except PageError as error:
             raise PluginError(_report(error)) from None
         except maths.MathsError as error:
-            raise PluginError(str(error)) from None
+            line = woven.line_of(error.latex)
+            message = f"cannot set ${error.latex}$: {error.reason}"
+            raise PluginError(f"{woven.page}:{line}: {message}") from None
         html = _SHORT_CODE.sub(r'<code class="book-short">\1</code>', html)
         html = html.replace("</h1>", f"</h1>\n{self._actions(page)}", 1)
         self._characters |= maths.characters(html)
@@ -159,7 +164,7 @@ class BookPlugin(BasePlugin[BookConfig]):
         stem = PurePosixPath(page.file.src_uri).stem
         if page.file.src_uri.startswith("chapters/") or isinstance(page.file, labpages.LabFile):
             link = f'<a href="{stem}.ipynb" download>Download as notebook</a>'
-            return f'<p class="book-actions">{link}</p>'
+            return f'<p class="book-actions" data-search-exclude="yes">{link}</p>'
         return ""
 
     def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
@@ -223,17 +228,9 @@ def _named(html: str) -> str:
     return html.replace('role="dialog">', 'role="dialog" aria-label="Search">')
 
 
-def _spelled(latex: str) -> str:
-    r"""A formula in plain characters, for the titles of windows and search results.
-
-    >>> _spelled(r"\sqrt{d_k}")
-    '√dk'
-    """
-    return labels.plain("$" + re.sub(r"\\sqrt{(.*?)}", r"√\1", latex) + "$").strip("$")
-
-
 def _set_maths(item: AnchorLink, page: str) -> None:
     """Set the formulas of an entry of the table of contents, and of those below it."""
-    item.title = _TOC_MATHS.sub(lambda match: maths.mathml(match[1], page=page), item.title)
+    title = quotes.turned(item.title)
+    item.title = _TOC_MATHS.sub(lambda match: maths.mathml(match[1], page=page), title)
     for child in item.children:
         _set_maths(child, page)

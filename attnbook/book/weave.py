@@ -6,41 +6,34 @@ r"""A page's Markdown with marks where the book puts something, and its HTML wit
 
 Replaced are fences (set here, by Pygments, so that every block of the site looks and copies alike),
 figures and tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`, `[@key]`,
-`\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a fence or
-in `inline code` is left alone.
+`\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a fence,
+in `inline code` or in a comment is left alone.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from urllib.parse import urljoin
 
-from attnbook.book import blockhtml, sources
+from attnbook.book import blockhtml, directives, quotes, sources
 from attnbook.book.citations import PATTERN, Bibliography
 from attnbook.book.claims import Ledger, LedgerError
 from attnbook.book.drawn import Drawn
 from attnbook.book.fences import Block, Fence, PageError, fences, parse
+from attnbook.book.pieces import Pieces, tidy
 from attnbook.book.reach import PACKAGE
 from attnbook.book.scoreboard import scoreboard
 
-_CODE_SPAN = re.compile(r"(?<![`\\])(`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)\1(?!`)", re.S)
-_CLAIM = re.compile(r"\{claim(?P<words>[^{}]*)\}")
-_SOURCE = re.compile(r"^(?P<prefix>[> \t]*)\{source\s+(?P<name>[^\s{}]+)\s*\}[ \t]*$", re.M)
-_BOARD = re.compile(r"^\{scoreboard\}[ \t]*$", re.M)
-_LIST = re.compile(r"^\\bibliography[ \t]*$", re.M)
-_TABLE = re.compile(r"^(?P<prefix>[> \t]*)Table: (?=.*\{#(?P<id>tbl-[a-z0-9-]+)\}[ \t]*$)", re.M)
-_TABLE_END = re.compile(r"[ \t]*\{#tbl-[a-z0-9-]+\}[ \t]*$", re.M)
-_MARKS = re.compile(r"<p>book-piece-(\d+)-end</p>|book-piece-(\d+)-end")
-_CAPTION = re.compile(r"\s*<p>book-caption-(\d+)-end (.*?)</p>", re.S)
-_TABLE_CAPTION = re.compile(
-    r"<p>book-table-(tbl-[a-z0-9-]+)-end (.*?)</p>\s*<table(?P<attrs>[^>]*)>", re.S
+_GRID = re.compile(
+    r"(?:<p>book-table-(?P<id>tbl-[a-z0-9-]+)-end (?P<caption>(?:(?!</p>).)*)</p>\s*)?"
+    r"(?P<table><table\b.*?</table>)",
+    re.S,
 )
 _PAGE_LINK = re.compile(r"\]\((?!https?:|[#/])([^)\s]+?)\.(?:md|ipynb)(#[^)\s]*)?\)")
 _NAME_LINK = re.compile(r"\[([^\[\]]+)\]\[[\w.]*\]")
-_Makers = list[tuple[re.Pattern[str], Callable[[re.Match[str], int], str]]]
-_LEFT_OVER = re.compile(r"book-(?:table|caption|piece)-\S*-end")
+_LEFT_OVER = re.compile(r"book-table-(tbl-[a-z0-9-]+)-end")
+_UNSET = re.compile(r"<(code|pre)\b.*?</\1>|(?P<left>[^<>]{0,40}\$\$[^<>]{0,40})", re.S)
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,8 @@ class Weave:
 
     def __post_init__(self) -> None:
         """Read the page."""
-        self._pieces: list[str] = []
+        self._pieces = Pieces(self.page)
+        self._lines: dict[str, int] = {}  # of each anchor
         self._cited: list[str] = []
         self._list_at: int | None = None
         self.blocks = parse(self.text, self.page, self.first_line)
@@ -87,7 +81,7 @@ class Weave:
             parts.append(self._fence(fence, by_start.get(fence.start)))
             position, line = fence.end, fence.line + len(fence.lines) + 1
         parts.append(self._prose(self.text[position:], line))
-        self.markdown = "".join(parts)
+        self.markdown = tidy("".join(parts))
         if self._cited and self._list_at is None:
             raise PageError(
                 self.page,
@@ -95,37 +89,29 @@ class Weave:
                 f"the page cites {self._cited[0]!r} but has no line \\bibliography",
             )
         if self._list_at is not None:
-            self._pieces[self._list_at] = self.sources.bibliography.listed(self._cited)
+            self._pieces.fill(self._list_at, self.sources.bibliography.listed(self._cited))
             self.anchors |= {f"ref-{key}" for key in self._cited}
 
     def finish(self, html: str) -> str:
         """Put everything in its place in the page's HTML."""
-        captions: dict[int, str] = {}
-
-        def keep(match: re.Match[str]) -> str:
-            captions[int(match[1])] = match[2]
-            return ""
-
-        html = _CAPTION.sub(keep, html)
-        html = _TABLE_CAPTION.sub(
-            lambda m: f'<table id="{m[1]}"{m["attrs"]}><caption>{m[2]}</caption>', html
+        html = _GRID.sub(
+            lambda m: blockhtml.scrolling(m["table"], m["id"] or "", m["caption"] or ""),
+            quotes.turned(html),
         )
-        html = re.sub(
-            r"<table(?P<attrs>[^>]*)>.*?</table>",
-            lambda m: blockhtml.scrolling(m.group()),
-            html,
-            flags=re.S,
-        )
-
-        def place(match: re.Match[str]) -> str:
-            number = int(match[1] or match[2])
-            return self._pieces[number].replace("book-caption-here", captions.get(number, ""))
-
-        html = _MARKS.sub(place, html)
+        if left := next((m["left"] for m in _UNSET.finditer(html) if m["left"]), None):
+            message = f"$$ is left on the page; close the formula: {' '.join(left.split())!r}"
+            raise PageError(self.page, self.line_of(left.strip(), "$$"), message)
+        html = self._pieces.place(html)
         if left := _LEFT_OVER.search(html):
             what = "a line 'Table: ...' that does not stand directly above a table"
-            raise PageError(self.page, self.first_line, f"{what} ({unescape(left.group())})")
+            raise PageError(self.page, self._lines[left[1]], f"{what} ({left[1]})")
         return html.replace("\ue000", "")
+
+    def line_of(self, *phrases: str) -> int:
+        """The line of the first of these phrases that the page has, or else its first line."""
+        found = (self.text.find(unescape(phrase)) for phrase in phrases)
+        at = next((position for position in found if position >= 0), 0)
+        return self.first_line + self.text.count("\n", 0, at)
 
     def portable(self, markdown: str, url: str = "") -> str:
         """Markdown of the page for a notebook: directives as text, links to pages made absolute.
@@ -143,29 +129,22 @@ class Weave:
         def link(match: re.Match[str]) -> str:
             return f"]({urljoin(url, match[1])}.html{match[2] or ''})"
 
-        makers: _Makers = [
-            (_CLAIM, self._claim),
-            (_SOURCE, lambda match, line: panel(match)),
+        makers: directives.Makers = [
+            (directives.CLAIM, self._claim),
+            (directives.SOURCE, lambda match, line: panel(match)),
             (PATTERN, lambda match, line: self._cite(match, line)[0]),
-            (_LIST, lambda match, line: self.sources.bibliography.listed(self._cited)),
+            (directives.LIST, lambda match, line: self.sources.bibliography.listed(self._cited)),
             (_PAGE_LINK, lambda match, line: link(match)),
             (_NAME_LINK, lambda match, line: match[1]),
         ]
-        return _replaced(markdown, self.first_line, makers)
-
-    def _piece(self, html: str, prefix: str, caption: str = "") -> str:
-        """A paragraph that stands for `html`, and after it the caption, for Markdown to set."""
-        self._pieces.append(html)
-        number = len(self._pieces) - 1
-        blank = f"\n{prefix.rstrip()}\n{prefix}"
-        below = f"{blank}book-caption-{number}-end {caption}" if caption else ""
-        return f"{prefix.rstrip()}\n{prefix}book-piece-{number}-end{below}\n{prefix.rstrip()}"
+        return directives.replaced(markdown, self.first_line, makers)
 
     def _fence(self, fence: Fence, block: Block | None) -> str:
+        put, prefix, line = self._pieces.mark, fence.prefix, fence.line
         if block is None:
-            return self._piece(blockhtml.other(fence.info, "\n".join(fence.lines)), fence.prefix)
-        shown = "" if block.hide else self._piece(blockhtml.code(block), block.prefix)
-        caption = self._prose(block.value("caption"), block.line)
+            return put(blockhtml.other(fence.info, "\n".join(fence.lines)), prefix, line)
+        shown = "" if block.hide else put(blockhtml.code(block), prefix, line)
+        caption = self._prose(block.value("caption"), line)
         if block.index in self.drawn.figures:
             name = f"fig-{block.fig}"
             html = blockhtml.figure(name, self.drawn.figures[block.index], bool(caption))
@@ -174,21 +153,35 @@ class Weave:
             html = blockhtml.table(name, self.drawn.tables[block.index], bool(caption))
         else:
             return shown
+        self._anchor(name, line)
+        return f"{shown}\n{put(html, prefix, line, caption)}"
+
+    def _anchor(self, name: str, line: int) -> None:
+        if name in self._lines:
+            message = f"the name {name!r} is taken by line {self._lines[name]}"
+            raise PageError(self.page, line, message)
+        self._lines[name] = line
         self.anchors.add(name)
-        return f"{shown}\n{self._piece(html, block.prefix, caption)}"
 
     def _prose(self, text: str, first_line: int) -> str:
         """Text without fences, with its directives carried out; `first_line` is where it begins."""
-        makers: _Makers = [
-            (_CLAIM, self._claim),
-            (_SOURCE, self._source),
-            (_BOARD, lambda match, line: self._prose(scoreboard(self.sources.ledger), line)),
+        makers: directives.Makers = [
+            (directives.CLAIM, self._claim),
+            (directives.SOURCE, self._source),
+            (
+                directives.BOARD,
+                lambda match, line: self._prose(scoreboard(self.sources.ledger), line),
+            ),
             (PATTERN, self._citation),
-            (_LIST, self._bibliography),
-            (_TABLE, self._table),
-            (_TABLE_END, lambda match, line: "\n"),
+            (directives.LIST, self._bibliography),
+            (directives.TABLE, self._table),
+            (directives.TABLE_END, lambda match, line: "\n"),
+            (directives.LOOSE, self._loose),
         ]
-        return _replaced(text, first_line, makers)
+        return directives.replaced(text, first_line, makers)
+
+    def _loose(self, match: re.Match[str], line: int) -> str:
+        raise PageError(self.page, line, directives.complaint(match.group()))
 
     def _claim(self, match: re.Match[str], line: int) -> str:
         words = match["words"].split()
@@ -215,14 +208,17 @@ class Weave:
             panel = sources.panel(match["name"], self.sources.package)
         except ValueError as error:
             raise PageError(self.page, line, str(error)) from None
-        return self._piece(blockhtml.source(match["name"], panel), match["prefix"])
+        return self._pieces.mark(blockhtml.source(match["name"], panel), match["prefix"], line)
 
     def _cite(self, match: re.Match[str], line: int) -> tuple[str, list[str]]:
         try:
-            text, keys = self.sources.bibliography.inline(match["inside"])
+            if match["tight"] is not None:
+                raise ValueError("leave a space before it, or join two citations as [@one; @two]")
+            return self.sources.bibliography.inline(match["inside"])
         except KeyError as error:
             raise PageError(self.page, line, f"unknown citation {error.args[0]!r}") from None
-        return (text, keys) if keys else (match.group(), [])
+        except ValueError as error:
+            raise PageError(self.page, line, f"the citation {match.group()}: {error}") from None
 
     def _citation(self, match: re.Match[str], line: int) -> str:
         text, keys = self._cite(match, line)
@@ -233,24 +229,8 @@ class Weave:
         if self._list_at is not None:
             raise PageError(self.page, line, "a second \\bibliography on one page")
         self._list_at = len(self._pieces)
-        return self._piece("", "")
+        return self._pieces.mark("", "", line)
 
     def _table(self, match: re.Match[str], line: int) -> str:
-        self.anchors.add(match["id"])
+        self._anchor(match["id"], line)
         return f"{match['prefix']}book-table-{match['id']}-end "
-
-
-def _replaced(text: str, first_line: int, makers: _Makers) -> str:
-    """Replace what the patterns find outside code, the first that begins wins."""
-    literal = [span.span() for span in _CODE_SPAN.finditer(text)]
-    found = [(match, make) for pattern, make in makers for match in pattern.finditer(text)]
-    parts: list[str] = []
-    position = 0
-    for match, make in sorted(found, key=lambda pair: pair[0].start()):
-        start, end = match.span()
-        if start < position or any(a <= start < b for a, b in literal):
-            continue
-        parts.append(text[position:start])
-        parts.append(make(match, first_line + text.count("\n", 0, start)))
-        position = end
-    return "".join([*parts, text[position:]])

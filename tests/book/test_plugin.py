@@ -133,7 +133,7 @@ def failure(site: Site, caplog: pytest.LogCaptureFixture) -> Callable[[str], str
             "03-demo.md:3: {claim demo/error median} is not",
         ),
         ("# A\n\n{source attnbook.scores.nothing}\n", "03-demo.md:3: unknown name"),
-        ("# A\n\nIt is $\\unknowncommand x$.\n", "unknowncommand"),
+        ("# A\n\nIt is $\\unknowncommand x$.\n", "03-demo.md:3: cannot set $\\unknowncommand x$"),
         ("# A\n\n```python\nx = 1\n", "03-demo.md:3: the fence that opens here is never closed"),
         ("# A\n\n[there](#nowhere)\n", "chapters/03-demo.md' contains a link '#nowhere'"),
         ("# A\n\n[there](../index.md#nowhere)\n", "does not contain an anchor '#nowhere'"),
@@ -206,10 +206,9 @@ def test_a_page_has_all_that_the_book_gives(site: Site) -> None:
         r'<figure class="book-figure" id="fig-ramp">.*?<svg.*?aria-label="A line', text
     )
     assert "<figcaption>Does <math><mi>x</mi></math> rise?</figcaption></figure>" in text
-    assert re.search(
-        r'<table class="book-grid" id="tbl-costs"><caption>What it costs for <math>', text
-    )
-    assert re.search(r'id="tbl-sizes"><caption>How large\?</caption>.*?a &amp; b.*?<msup>', text)
+    assert re.search(r'id="tbl-costs"><figcaption id="[\w-]+">What it costs for <math>', text)
+    assert re.search(r"How large\?</figcaption> <div [^>]*>.*?a &amp; b.*?<msup>", text)
+    assert not re.search(r"<figcaption[^>]*>(?:(?!</figure>).)*<figcaption", text)
     assert text.count('data-block="') == 3  # the figure's, the titled one, the solution
     assert '<span class="book-title">a.py</span>' in text
     assert '<span class="hll">' in html
@@ -275,6 +274,29 @@ def test_a_lab_is_a_page_like_the_others(site: Site) -> None:
     assert '<figure class="book-figure" id="fig-demo-1">' in html
     assert '<a href="demo.ipynb" download>' in html
     assert (site.root / "site" / "labs" / "demo.ipynb").exists()
+
+
+def test_the_search_reads_formulas_and_no_buttons(site: Site) -> None:
+    site.config["plugins"] = ["search", "attnbook"]
+    html = site.build(
+        "# A $\\sqrt{d_k}$\n\n## The factor $\\sqrt{d}$\n\n"
+        "So $a < b = \\sum_{i=1}^n x_i = c^2$.\n\n"
+        f"{PLOT}\n"
+        '```{.python table="sizes" caption="How large?"}\n[{"of a": "one", "of b": "two"}]\n```\n'
+    )
+    index = json.loads((site.root / "site/search/search_index.json").read_text(encoding="utf-8"))
+    page, section = (d for d in index["docs"] if d["location"].startswith("chapters/"))
+    assert page["title"] == "A √d_k"
+    assert "<title>A √d_k - small</title>" in html
+    assert section["title"] == "The factor √d"
+    assert "So a &lt; b = ∑_(i = 1)^n x_i = c²." in section["text"]
+    words = re.sub(r"<[^>]*>|\s+", " ", page["text"] + section["text"])
+    assert "Download" not in words
+    assert " 0.2" not in words  # of an axis
+    assert "Does x rise?" in words
+    assert re.search(r"How large\? +of a +of b +one +two", words)
+    assert html.count("<math>") >= 5
+    assert "data-search" not in html
 
 
 def test_prose_does_not_run_code(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

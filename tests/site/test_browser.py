@@ -270,6 +270,27 @@ def test_no_page_scrolls_sideways_on_a_narrow_screen(
     assert not wide
 
 
+def test_captions_are_whole_on_a_narrow_screen(site: Path, address: str, browser: Browser) -> None:
+    """Beside a table or figure that scrolls, its caption wraps and stays where it is."""
+    context = browser.new_context(viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    seen, cut = 0, {}
+    for name in html_pages(site):
+        page.goto(address + name)
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        captions = page.evaluate(
+            """() => [...document.querySelectorAll('.md-content :is(figcaption, caption)')].map(
+              e => [e.textContent.slice(0, 60), e.getBoundingClientRect().right,
+                    e.scrollWidth - e.clientWidth, Boolean(e.closest('.book-scroll'))])"""
+        )
+        seen += len(captions)
+        if bad := [c for c in captions if c[1] > 360 or c[2] > 0 or c[3]]:
+            cut[name] = bad
+    context.close()
+    assert seen >= 3
+    assert not cut
+
+
 # Presses every button of a page, and reads the clipboard after each.
 PRESS = """async () => {
   const all = [];

@@ -110,6 +110,16 @@ def test_no_directive_is_left_on_a_page(site: Path, pages: dict[Path, Reader]) -
     assert not found
 
 
+def test_the_search_has_formulas_in_plain_characters(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    texts = {entry["location"]: f"{entry['title']} {entry['text']}" for entry in index["docs"]}
+    assert "divide by √d" in texts["labs/scores.html"]
+    strange = {
+        where for where, text in texts.items() if re.search("[\u2061-\u2064]|<m[a-z]+", text)
+    }
+    assert not strange
+
+
 def test_our_script_is_small(site: Path) -> None:
     scripts = list((site / "assets" / "book").glob("*.js"))
     assert scripts

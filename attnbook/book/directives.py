@@ -1,0 +1,58 @@
+"""The directives of a page: how each is written, and what is written almost like one."""
+
+import re
+from collections.abc import Callable
+
+CLAIM = re.compile(r"\{claim(?P<words>[^{}]*)\}")
+SOURCE = re.compile(r"^(?P<prefix>[> \t]*)\{source\s+(?P<name>[^\s{}]+)\s*\}[ \t]*$", re.M)
+BOARD = re.compile(r"^\{scoreboard\}[ \t]*$", re.M)
+LIST = re.compile(r"^\\bibliography[ \t]*$", re.M)
+TABLE = re.compile(r"^(?P<prefix>[> \t]*)Table: (?=.*\{#(?P<id>tbl-[a-z0-9-]+)\}[ \t]*$)", re.M)
+TABLE_END = re.compile(r"[ \t]*\{#tbl-[a-z0-9-]+\}[ \t]*$", re.M)
+# What would be left on the page as it is: written or placed wrongly, or a key without its brackets.
+LOOSE = re.compile(
+    r"(?<![\w^_}\\$])\{\s*(?:source|scoreboard|claim)(?:\s[^{}\n]*\}?|\})"
+    r"|\\bibliography\b|^[> \t]*Table:.*$"
+    r"|(?<![\w@./])@[a-z]+\d{4}[a-z]\w*",
+    re.M,
+)
+Makers = list[tuple[re.Pattern[str], Callable[[re.Match[str], int], str]]]
+_LITERAL = re.compile(  # inline code, in backticks or in tags, and comments
+    r"(?<![`\\])(`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)\1(?!`)|<code>.*?</code>|<!--.*?-->", re.S
+)
+_FORMS = {
+    "{source": "it is written {source attnbook.module.name}, alone on its line",
+    "{scoreboard": "it stands alone on its line, at its beginning",
+    "{claim": "it is written {claim stem/name}",
+    "\\": "it stands alone on its line, at its beginning",
+    "Table": "the line above a table is of the form 'Table: caption {#tbl-name}'",
+    "@": "a citation stands in brackets of its own, [@key]",
+}
+
+
+def complaint(written: str) -> str:
+    """Say how what `LOOSE` has found should be written.
+
+    >>> complaint("{ claim scores/std}")
+    "'{ claim scores/std}' is not carried out: it is written {claim stem/name}"
+    """
+    written = written.strip("> \t")
+    begins = written.replace(" ", "")
+    form = next(form for start, form in _FORMS.items() if begins.startswith(start))
+    return f"{written!r} is not carried out: {form}"
+
+
+def replaced(text: str, first_line: int, makers: Makers) -> str:
+    """Replace what the patterns find outside code, the first that begins wins."""
+    literal = [span.span() for span in _LITERAL.finditer(text)]
+    found = [(match, make) for pattern, make in makers for match in pattern.finditer(text)]
+    parts: list[str] = []
+    position = 0
+    for match, make in sorted(found, key=lambda pair: pair[0].start()):
+        start, end = match.span()
+        if start < position or any(a <= start < b for a, b in literal):
+            continue
+        parts.append(text[position:start])
+        parts.append(make(match, first_line + text.count("\n", 0, start)))
+        position = end
+    return "".join([*parts, text[position:]])
