@@ -206,6 +206,12 @@ def at_prompt(body: list[ast.stmt]) -> Iterator[ast.Expr]:
                     yield from at_prompt(getattr(part, field, []))
 
 
+def mentioned(tree: ast.AST, names: set[str]) -> int:
+    """The first line that names one of these, or 0."""
+    found = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in names]
+    return min(found, default=0)
+
+
 def refused(tree: ast.AST) -> tuple[int, str] | None:
     """What works on a page and not in what a reader takes from it: its line and why."""
     for node in ast.walk(tree):

@@ -8,7 +8,8 @@ dtype and the default print options; a warning is an error. The process's own ra
 options are as they were afterwards.
 
 A block with `fig=` or `table=` is a leaf: it runs in a shallow copy of the namespace, and
-the random state is put back behind it. The value of its last expression is the figure (a
+the random state is put back behind it; a leaf that changes an object of the page is an error,
+for the scripts that a reader copies leave it out. The value of its last expression is the figure (a
 matplotlib `Figure` or a schemdraw `Drawing`) or the table's rows (a list of dicts with the same
 keys). A `pycon` block is compared with its printed output (`attnbook.book.checker`). A `.no-run`
 block gives a result with `ran=False`.
@@ -28,12 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbook.book.bindings import refused
+from attnbook.book.bindings import mentioned, refused
 from attnbook.book.blocks import Block, PageError
 from attnbook.book.checker import difference, matches
 from attnbook.book.console import Step, steps
 from attnbook.book.fences import parse
 from attnbook.book.state import captured, settings
+from attnbook.book.unchanged import changed, snapshot
 
 __all__ = ["Page", "PageError", "Result", "run_page"]
 
@@ -100,15 +102,30 @@ class Page:
             return Result(block, ran=False)
         lines = [f"{line}\n" for line in self._lines]
         linecache.cache[self.name] = (sum(map(len, lines)), None, lines, self.name)
-        namespace = dict(self.namespace) if block.leaf else self.namespace
+        if block.leaf:
+            return self._apart(block)
         with settings(self._state) as read:
             try:
-                return (self._session if block.language == "pycon" else self._code)(
-                    block, namespace
-                )
+                run = self._session if block.language == "pycon" else self._code
+                return run(block, self.namespace)
             finally:
-                if not block.leaf:
-                    self._state = read()
+                self._state = read()
+
+    def _apart(self, block: Block) -> Result:
+        """Run a leaf, and see that it has changed nothing."""
+        before = snapshot(self.namespace)
+        with settings(self._state):
+            result = self._code(block, dict(self.namespace))
+        if names := changed(before, snapshot(self.namespace)):
+            at = mentioned(ast.parse(block.source), set(names)) or 1
+            kind = "figure" if block.fig else "table"
+            message = (
+                f"the {kind} {block.fig or block.table!r} changes {', '.join(names)} of the page: "
+                "later blocks would see it, and scripts leave a figure or table out; change a copy"
+            )
+            line = block.code_line + at - 1
+            raise self._error(block, line, message, self._lines[line - 1].strip(), "")
+        return result
 
     def _code(self, block: Block, namespace: dict[str, Any]) -> Result:
         tree = self._parsed(block, block.source, block.code_line)

@@ -1,5 +1,6 @@
 """A page runs as a reader would run it, and says by page and line what is wrong."""
 
+import builtins
 import random
 import sys
 import textwrap
@@ -64,6 +65,55 @@ def test_options_last_from_block_to_block_and_no_longer() -> None:
     run_page(python("import torch") + pycon(third.format("0.3333", 32)))
 
 
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ("torch.set_default_device('meta')", ">>> torch.ones(1)\ntensor([1.])"),
+        (
+            "torch.use_deterministic_algorithms(True)",
+            ">>> torch.are_deterministic_algorithms_enabled()\nFalse",
+        ),
+        ("torch.set_anomaly_enabled(True)", ">>> torch.is_anomaly_enabled()\nFalse"),
+        (
+            "import numpy; numpy.set_printoptions(precision=2)",
+            ">>> import numpy\n>>> numpy.array(1 / 3)\narray(0.33333333)",
+        ),
+    ],
+)
+def test_settings_last_for_their_page_alone(change: str, shown: str) -> None:
+    run_page(python(f"import torch\n{change}") + python("x = 1") + pycon(">>> x\n1"))
+    run_page(python("import torch") + pycon(shown))
+
+
+def test_a_device_lasts_for_its_page() -> None:
+    setting = python("import torch\ntorch.set_default_device('meta')")
+    shown = ">>> torch.ones(1).device\ndevice(type='meta')\n>>> torch.rand(1).ndim\n1"
+    run_page(setting + python(EMPTY, FIGURE.format("a")) + pycon(shown))
+    assert torch.get_default_device().type == "cpu"
+    assert torch._GLOBAL_DEVICE_CONTEXT.device_context is None
+
+
+def test_the_last_value_of_a_prompt_stays_on_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(pycon(">>> 41\n41"))
+    assert not hasattr(builtins, "_")
+    monkeypatch.setattr(builtins, "_", "the process's", raising=False)
+    run_page(pycon(">>> 41\n41\n>>> 42\n42"))
+    assert vars(builtins)["_"] == "the process's"
+
+
+def test_pages_draw_from_their_own_python_and_numpy_randomness() -> None:
+    random.seed(1)
+    before = random.getstate()
+    draw = "import random, numpy\nx = random.random(), numpy.random.rand()"
+    seed = "import random, numpy\nrandom.seed(0); numpy.random.seed(0)"
+    run_page(python(seed) + python(draw) + pycon(">>> x\n(0.844, 0.549)"))
+    assert random.getstate() == before
+    pages = Page(python(draw)), Page(python(draw))
+    for page in pages:
+        page.run(0)
+    assert pages[0].namespace["x"] != pages[1].namespace["x"]  # unseeded, as in a script
+
+
 def test_a_figure_block_leaves_nothing_behind() -> None:
     page = Page(
         python("import torch\nx = 1")
@@ -74,6 +124,66 @@ def test_a_figure_block_leaves_nothing_behind() -> None:
     assert type(results[1].figure).__name__ == "Figure"
     assert results[0].figure is None
     assert results[2].ran
+
+
+CHANGES = {
+    "appends to a list": ("x = [1]", "x.append(2)"),
+    "sets an entry": ("x = {'a': 1}", "x['a'] = 2"),
+    "adds to a set": ("x = {1}", "x |= {2}; x.add(3)"),
+    "adds to a set in place": ("x = {1}", "x |= {2}"),
+    "changes a list in a dict": ("x = {'a': [(1, [2])]}", "x['a'][0][1].clear()"),
+    "adds to a tensor": ("x = torch.zeros(2)", "x += 1"),
+    "writes into a view": ("x = torch.zeros(2)", "y = x[1:]\ny[0] = float('nan')"),
+    "writes into a tensor in a list": ("x = [torch.zeros(2)]", "x[0][0] = 1"),
+    "writes through data": ("x = torch.zeros(())", "x.data.fill_(1)"),
+    "accumulates a gradient": ("x = torch.zeros(2, requires_grad=True)", "x.sum().backward()"),
+    "trains a module": ("x = torch.nn.Linear(1, 1)", "x.weight.data.add_(1)"),
+    "sets a module's mode": ("x = torch.nn.Dropout()", "x.eval()"),
+    "draws from a generator": ("x = torch.Generator()", "torch.rand(1, generator=x)"),
+    "takes from an iterator": ("x = iter([1, 2])", "next(x)"),
+    "takes from a generator": ("x = (i for i in range(3))", "next(x)"),
+    "takes from a zip": ("x = zip([1, 2], [1, 2])", "next(x)"),
+    "sets an attribute": ("class C: pass\nx = C()", "x.y = 1"),
+    "writes into an array": ("import numpy as np\nx = np.zeros(2)", "x[0] = 1"),
+    "rebinds through a function": ("x = 1\ndef f():\n    global x\n    x = 2", "f()\nx"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_figure_that_changes_the_page_is_named(kind: str) -> None:
+    before, change = CHANGES[kind]
+    text = python(f"import torch\n{before}")
+    line = 3 + text.count("\n") + 2  # a title and a blank line; a fence and an import
+    change = f"import math\n{change}\n{EMPTY}"
+    if kind == "rebinds through a function":
+        line += 1
+    error = fault(text + python(change, FIGURE.format("a")), line, "the figure 'a' changes x of")
+    assert "x" in error.code
+
+
+def test_a_figure_may_change_what_is_its_own_and_read_everything() -> None:
+    page = """
+        import math, random, torch
+        import numpy as np
+        from dataclasses import dataclass
+        nan, cycle, model = float("nan"), [], torch.nn.GRU(2, 2)
+        cycle.append(cycle)
+        x = {"t": torch.ones(2, requires_grad=True), "n": [nan, np.nan, {1, 2}], "m": model}
+        y, z, e = x["t"] * 2, torch.eye(2).to_sparse(), torch.empty(2, device="meta")
+        h, b, c = torch.ones(1, dtype=torch.bfloat16), torch.ones(1) > 0, torch.ones(2) * 1j
+        numbers, some, f = np.array([None, 1]), iter([1]), lambda: x
+        @dataclass
+        class D:
+            a: int
+        d = D(1)
+        """
+    leaf = """
+        x = {**x, "own": 1}
+        y = y.clone().add_(1)
+        x["n"] = [*x["n"], cycle, d.a, f(), model(torch.ones(1, 2)), h + 1, c.conj(), numbers + 0]
+        x.clear(); torch.rand(1); random.random(); np.random.rand(); list(range(3)); new = [1]
+        """.replace("numbers + 0", "numbers")
+    run_page(python(page) + python(textwrap.dedent(leaf) + EMPTY, FIGURE.format("a")))
 
 
 def test_figures_are_matplotlib_or_schemdraw() -> None:
@@ -147,12 +257,13 @@ def test_sessions_show_errors_blank_lines_comments_and_compounds() -> None:
 def test_a_block_run_alone_runs_what_it_needs_and_no_figure() -> None:
     page = Page(
         python("calls = []\nn = 1")
-        + python(f"calls.append('figure')\n{EMPTY}", FIGURE.format("a"))
+        + python(f"assert not calls\n{EMPTY}", FIGURE.format("a"))
         + python("n += 1; calls.append('second')")
         + pycon(">>> n, calls\n(2, ['second'])")
     )
     page.run(3)
-    page.run(1)
+    with pytest.raises(PageError, match="AssertionError"):  # it has not run before
+        page.run(1)
     assert page.namespace["n"] == 2
 
 
