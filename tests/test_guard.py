@@ -236,15 +236,13 @@ def i():
     2
     """
 '''
-ENGINE = ["__init__", "blocks", "attributes", "fences", "console", "checker", "state", "runner"]
 
 
 def test_wrong_docstrings_fail_by_name(tmp_path: Path) -> None:
     package = tmp_path / "attnbook"
     (package / "book").mkdir(parents=True)
-    for module in ENGINE:
-        source = ROOT / "attnbook" / "book" / f"{module}.py"
-        (package / "book" / f"{module}.py").write_bytes(source.read_bytes())
+    for source in (ROOT / "attnbook" / "book").glob("*.py"):
+        (package / "book" / source.name).write_bytes(source.read_bytes())
     (package / "__init__.py").touch()
     (package / "wrong.py").write_text(WRONG_MODULE)
     for name in ("conftest.py", "pyproject.toml"):

@@ -25,9 +25,9 @@ from attnbook.book.pieces import Pieces, tidy
 from attnbook.book.reach import PACKAGE
 from attnbook.book.scoreboard import scoreboard
 
-_GRID = re.compile(
+_GRID = re.compile(  # not a table that a highlighter makes of numbered lines; that has a class
     r"(?:<p>book-table-(?P<id>tbl-[a-z0-9-]+)-end (?P<caption>(?:(?!</p>).)*)</p>\s*)?"
-    r"(?P<table><table\b.*?</table>)",
+    r"(?P<table><table(?![^>]*\sclass=)[^>]*>.*?</table>)",
     re.S,
 )
 _PAGE_LINK = re.compile(r"\]\((?!https?:|[#/])([^)\s]+?)\.(?:md|ipynb)(#[^)\s]*)?\)")

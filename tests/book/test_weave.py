@@ -85,6 +85,10 @@ SET = {
         '</p><figure class="book-table" id="tbl-a">',
     ),
     "table without a caption": ("| a |\n|---|\n| b |", '<div class="book-table"><div '),
+    "a highlighter's table": (
+        '<table class="highlighttable"><tr><td>1</td></tr></table>',
+        '<table class="highlighttable"><tr>',
+    ),
     "directives in comments": ("<!-- {claim a/b} [@no2000no] -->\n\nA.", "[@no2000no] --><p>A."),
     "directives in code": ("`{source a}`, <code>{claim a}</code>", "{source a}</code>"),
     "words in braces": ("$n_{source}$ of {source, target}", "{source, target}"),

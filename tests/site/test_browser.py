@@ -394,6 +394,36 @@ def test_a_root_ends_where_its_letter_ends(address: str, watched: Callable[[str]
     assert max(gaps) < 1
 
 
+def test_code_keeps_its_lines_and_folds_the_colours_of_the_book(
+    address: str, watched: Callable[[str], Watched]
+) -> None:
+    """Of the theme's own markup, too: sources with line numbers, notes of every kind."""
+    for name in ("reference/scores.html", "chapters/03-scores.html"):
+        page = watched(address + name).page
+        joined = page.evaluate(
+            """() => [...document.querySelectorAll('pre code')].filter(
+              e => !getComputedStyle(e).whiteSpace.startsWith('pre')).map(e => e.innerText)"""
+        )
+        assert not joined, name
+        grounds = page.evaluate(
+            """() => [...new Set([...document.querySelectorAll('.md-content summary')].map(
+              e => getComputedStyle(e).backgroundColor))]"""
+        )
+        assert grounds == ["rgba(0, 0, 0, 0)"], name
+
+
+def test_a_source_of_the_reference_is_copied_without_its_numbers(
+    address: str, watched: Callable[[str], Watched]
+) -> None:
+    page = watched(address + "reference/scores.html").page
+    source = page.locator(".mkdocstrings-source").first
+    source.get_by_role("button", name="Copy", exact=True).click()
+    source.locator("button[data-done=yes]").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("def dot(")
+    assert copied.strip() in (ROOT / "attnbook" / "scores.py").read_text(encoding="utf-8")
+
+
 def test_prompts_cannot_be_selected(address: str, watched: Callable[[str], Watched]) -> None:
     page = watched(address + "index.html").page
     style = "getComputedStyle(document.querySelector('.gp')).userSelect"
