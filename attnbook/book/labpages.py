@@ -12,6 +12,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 from attnbook.book import blockhtml
+from attnbook.book.blocks import Block, PageError
 
 
 class LabFile(File):
@@ -61,6 +62,19 @@ def markdown(path: Path) -> tuple[str, dict[str, str]]:
                 figures += 'class="book-figure"' in html
                 mark(html)
     return "\n\n".join(parts) + "\n", pieces
+
+
+def check(blocks: list[Block], page: str) -> None:
+    """Refuse Python in the text of a lab, where nothing runs it.
+
+    Raises:
+        PageError: names the first line of the code.
+    """
+    for block in blocks:
+        if not block.no_run:
+            code = block.source.partition("\n")[0]
+            message = f"Python in the text of a lab does not run; make it a cell: {code!r}"
+            raise PageError(page, block.line, message)
 
 
 def place(html: str, pieces: dict[str, str]) -> str:

@@ -120,6 +120,8 @@ class BookPlugin(BasePlugin[BookConfig]):
         try:
             drawn = self._drawn.get(name, Drawn({}, {}))
             woven = Weave(markdown, name, self._sources, drawn, first_line)
+            if isinstance(page.file, labpages.LabFile):
+                labpages.check(woven.blocks, name)
         except PageError as error:
             raise PluginError(_report(error)) from None
         self._woven[page.file.src_uri] = woven

@@ -276,6 +276,13 @@ def test_a_lab_is_a_page_like_the_others(site: Site) -> None:
     assert (site.root / "site" / "labs" / "demo.ipynb").exists()
 
 
+def test_python_in_the_text_of_a_lab_is_refused(site: Site, failure: Callable[[str], str]) -> None:
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_markdown_cell("# L\n\n```python\nx = 1\n```")]
+    site.write("labs/demo.ipynb", nbformat.writes(notebook))
+    assert "labs/demo.ipynb:3: Python in the text of a lab does not run" in failure("# A\n")
+
+
 def test_the_search_reads_formulas_and_no_buttons(site: Site) -> None:
     site.config["plugins"] = ["search", "attnbook"]
     html = site.build(
