@@ -311,7 +311,11 @@ def test_the_scoreboard_says_how_each_claim_stands(root: Path) -> None:
     board = scoreboard(ledger)
     assert row(ledger, "tiny/accuracy").endswith("| ✓ holds |")
     assert "**95.0\u202f%**" in row(ledger, "tiny/accuracy")
-    assert "2 seeds, 100 steps, 12 CPU s, 2026-01-02" in row(ledger, "tiny/accuracy")
+    assert "<br>2 seeds<br>bound\N{NO-BREAK SPACE}≥\N{NO-BREAK SPACE}90.0" in row(
+        ledger, "tiny/accuracy"
+    )
+    ran = "[tiny](labs/tiny.ipynb): 100 steps a run, 12 CPU s in all, last run 2026-01-02."
+    assert board.count(f"Measured in the lab {ran}") == 1
     assert "[@someone2020something], table 1" in row(ledger, "tiny/accuracy")
     assert row(ledger, "tiny/bound").endswith("| ∎ tested |")
     assert row(ledger, "tiny/quoted").endswith("| ❝ quoted, not run |")
@@ -336,14 +340,14 @@ def test_the_scoreboard_knows_that_a_chapter_is_not_written_yet(root: Path) -> N
     assert problems(ledger) == []
     board = scoreboard(ledger)
     ran = "This chapter is not written yet; its lab has run, and these are its numbers."
-    assert f"## 03 Scores\n\n{ran}\n\n| claim |" in board
+    assert f"## 03 Scores\n\n{ran}\n\nMeasured in the lab [tiny](labs/tiny.ipynb)" in board
     assert "## [04 Norms](chapters/04-norms.md)\n\n| claim |" in board
     assert "## 06 Later\n\nThis chapter is not written yet.\n\n| claim |" in board
 
 
 def test_the_scoreboard_counts_the_runs_of_each_claim(root: Path) -> None:
     write_result(root, {"accuracy": {"worst": 0.95, "per_seed": [0.95]}})
-    assert "1 run, 100 steps" in row(load(root), "tiny/accuracy")
+    assert "<br>1 run<br>bound" in row(load(root), "tiny/accuracy")
 
 
 def test_a_statement_of_many_lines_is_one_cell(root: Path) -> None:

@@ -26,6 +26,7 @@ def scoreboard(ledger: Ledger) -> str:
             ran = any(claim.lab in ledger.results for claim in here)
             and_yet = "; its lab has run, and these are its numbers" if ran else ""
             parts.append(f"This chapter is not written yet{and_yet}.")
+        parts += _labs(ledger, here)
         parts.append(_table(ledger, here))
         for claim in here:
             if claim.failed:
@@ -40,43 +41,46 @@ def _kinds(claims: list[Claim]) -> str:
     return "\n".join(rows)
 
 
+def _labs(ledger: Ledger, claims: list[Claim]) -> list[str]:
+    """A line for each lab that these claims were measured in."""
+    lines = []
+    for name in dict.fromkeys(claim.lab for claim in claims if claim.lab in ledger.results):
+        result = ledger.results[name]
+        exists = (ledger.root / "docs" / "labs" / f"{name}.ipynb").exists()
+        details = [f"{result['steps']:,} steps a run"] if isinstance(result["steps"], int) else []
+        details += [f"{result['cpu_seconds']:,.0f} CPU s in all", f"last run {result['date']}"]
+        lab = f"[{name}](labs/{name}.ipynb)" if exists else name
+        lines.append(f"Measured in the lab {lab}: {', '.join(details)}.")
+    return lines
+
+
 def _table(ledger: Ledger, claims: list[Claim]) -> str:
-    rows = [
-        "| claim | kind | published | bound | measured, worst seed | standing |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = ["| claim | published | measured, worst seed | standing |", "|---|---|---|---|"]
     for claim in claims:
         published = _cell(claim.published) or "none"
         if claim.published and not claim.checked:
             published += " (as reported, unchecked)"
         if claim.source:
             published += f" [@{claim.source}]" + (f", {_cell(claim.where)}" if claim.where else "")
-        bound = ledger.bound(claim.id) if claim.kind in MEASURED else "–"
-        statement = f'{_cell(claim.statement)}<br><span id="{claim.id}">`{claim.id}`</span>'
-        cells = [statement, claim.kind, published, bound, _measured(ledger, claim)]
+        name = f'<span id="{claim.id}">`{claim.id}`</span>, {claim.kind}'
+        cells = [f"{_cell(claim.statement)}<br>{name}", published, _measured(ledger, claim)]
         rows.append(f"| {' | '.join([*cells, ledger.status(claim.id)])} |")
     return "\n".join(rows)
 
 
 def _measured(ledger: Ledger, claim: Claim) -> str:
     if claim.kind == "theorem":
-        return f"`{claim.test.rpartition('::')[2]}`"
+        test = claim.test.rpartition("::")[2]
+        return f"`{test}`"
     if claim.kind not in MEASURED:
         return "–"
+    bound = f"bound {ledger.bound(claim.id)}".replace(" ", "\N{NO-BREAK SPACE}")
     try:
         number = ledger.value(claim.id)
     except LedgerError:
-        return "–"
-    result = ledger.results[claim.lab]
+        return bound
     runs = len(ledger.per_seed(claim.id))  # a quantity may be of one run where the lab has more
-    details = [f"{runs} seeds" if runs > 1 else "1 run"]
-    if isinstance(result["steps"], int):
-        details.append(f"{result['steps']:,} steps")
-    details.append(f"{result['cpu_seconds']:,.0f} CPU s")
-    details.append(result["date"])
-    exists = (ledger.root / "docs" / "labs" / f"{claim.lab}.ipynb").exists()
-    lab = f"[lab](labs/{claim.lab}.ipynb)" if exists else "lab"
-    return f"**{number}**<br>{lab}: {', '.join(details)}"
+    return f"**{number}**<br>{f'{runs} seeds' if runs > 1 else '1 run'}<br>{bound}"
 
 
 def _cell(text: str) -> str:
