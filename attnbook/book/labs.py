@@ -8,9 +8,10 @@ changed since their last run and writes
 - `docs/labs/results/STEM.json`: the measured values, for the claims ledger.
 
 Changed means, by digest: the lab's own code, every `attnbook` module that it reaches, and the data
-of the tasks where it uses one. Comments, docstrings and Markdown cells do not count: where only
-they changed, the notebook's text is brought up to date without running anything. Figures come from
-`attnbook.plotting`, where `axes(alt=...)` and `diagram(alt=...)` say what is seen.
+files of the tasks among them, which carry their names (`data/fashion.tar.xz` for `fashion.py`).
+Comments, docstrings and Markdown cells do not count: where only they changed, the notebook's text
+is brought up to date without running anything. Figures come from `attnbook.plotting`, where
+`axes(alt=...)` and `diagram(alt=...)` say what is seen.
 """
 
 import argparse
@@ -137,11 +138,11 @@ class Lab:
                     raise RuntimeError(f"{where}: cannot be read as Python: {error.msg}") from None
         modules = reached(trees, self.package)
         package = [f"{name}\n{code(parse(path))}" for name, path in sorted(modules.items())]
-        if any(name.startswith(f"{self.package.name}.tasks") for name in modules):
-            data = sorted((self.package / "tasks" / "data").glob("**/*"))
-            package += [
-                f"{p.name} {sha256(p.read_bytes()).hexdigest()}" for p in data if p.is_file()
-            ]
+        for name in sorted(modules):
+            folder, _, stem = name.rpartition(".")
+            if folder == f"{self.package.name}.tasks":
+                data = sorted((self.package / "tasks" / "data").glob(f"{stem}.*"))
+                package += [f"{p.name} {sha256(p.read_bytes()).hexdigest()}" for p in data]
         return {
             "source_sha256": digest([code(tree) for tree in trees]),
             "package_sha256": digest(package),

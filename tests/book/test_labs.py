@@ -125,13 +125,16 @@ def test_package_code_that_the_lab_reaches_makes_it_stale(tiny: Lab) -> None:
     assert tiny.stale() == "package code that tiny.py uses has changed since its last run"
 
 
-def test_the_data_of_the_tasks_counts_for_labs_that_use_it(tiny: Lab) -> None:
+def test_the_data_of_a_task_counts_for_labs_that_use_it(tiny: Lab) -> None:
     edit(tiny.package / "masks.py", lambda text: text + "\nfrom attnbook.tasks import thing\n")
     data = tiny.package / "tasks" / "data"
     data.mkdir(exist_ok=True)
     (tiny.package / "tasks" / "thing.py").write_text("")
     before = tiny.hashes()["package_sha256"]
-    (data / "pairs.tsv").write_text("a\tb\n")
+    (data / "other.tsv").write_text("a\tb\n")
+    (data / "make_thing.py").write_text("")
+    assert tiny.hashes()["package_sha256"] == before
+    (data / "thing.tsv").write_text("a\tb\n")
     assert tiny.hashes()["package_sha256"] != before
 
 
