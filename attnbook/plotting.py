@@ -27,6 +27,7 @@ from attnbook.book.diagram import Diagram
 from attnbook.book.figures import to_svg
 from attnbook.book.heatmaps import heatmap
 from attnbook.book.palette import ACCENT, COLOURS, COLOURS_DARK, GRID, INK, MUTED, PAPER
+from attnbook.book.pictures import picture
 
 __all__ = [
     "ACCENT",
@@ -42,6 +43,7 @@ __all__ = [
     "diagram",
     "end_labels",
     "heatmap",
+    "picture",
     "shades",
 ]
 

@@ -103,5 +103,6 @@ def css(light: str = ":root", dark: str = "[data-md-color-scheme=slate]") -> str
         rules.append(
             f"{selector}{{{values}--book-muted:{muted};--book-grid:{grid};--book-paper:{paper}}}"
         )
+    rules.append(f"{dark} .book-svg image{{filter:brightness(1.7)}}")  # a photograph's grey
     rules.append(".book-svg{display:block;margin-inline:auto;height:auto;overflow:visible}")
     return "\n".join(rules) + "\n"
