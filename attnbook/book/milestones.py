@@ -1,0 +1,71 @@
+"""The milestones of attention: one file, for every table and figure that shows them.
+
+`docs/milestones.toml` lists them, one `[[milestone]]` each:
+
+    date  "YYYY-MM", when the work could first be read: the month of its arXiv number where it has
+          one, else of its journal's issue, its conference or its announcement
+    name  a few words, for a figure
+    what  one sentence: what was new
+    key   of docs/bibliography.bib
+    main  true for those that the first chapter shows
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+
+from attnbook.book.reach import PACKAGE
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """One work and its month; the module's docstring says what each field holds."""
+
+    date: str
+    name: str
+    what: str
+    key: str
+    main: bool = False
+
+    @property
+    def year(self) -> float:
+        """The date as a number, the middle of its month.
+
+        >>> Milestone("2014-07", "a name", "What it did.", "someone2014something").year
+        2014.5416666666667
+        """
+        year, month = map(int, self.date.split("-"))
+        return year + (month - 0.5) / 12
+
+
+def load(path: Path | None = None) -> list[Milestone]:
+    """Read the milestones in the order of their dates.
+
+    Args:
+        path: another file than the book's own.
+
+    Raises:
+        ValueError: a field is unknown or missing, or a date is not a month.
+
+    >>> milestones = load()
+    >>> [m.date for m in milestones if m.key == "vaswani2017attention"]
+    ['2017-06']
+    """
+    if path is None:
+        packed = resources.files("attnbook.book") / "milestones.toml"  # where it is installed
+        own = PACKAGE.parent / "docs" / "milestones.toml"
+        text = (own if own.exists() else packed).read_text(encoding="utf-8")
+    else:
+        text = path.read_text(encoding="utf-8")
+    found = []
+    for entry in tomllib.loads(text)["milestone"]:
+        name = entry.get("name", entry)
+        known = {field.name for field in fields(Milestone)}
+        if wrong := (entry.keys() - known) | (known - {"main"} - entry.keys()):
+            raise ValueError(f"milestone {name!r}: unknown or missing {', '.join(sorted(wrong))}")
+        if not re.fullmatch(r"(19|20)\d\d-(0[1-9]|1[0-2])", entry["date"]):
+            raise ValueError(f'milestone {name!r}: date must be "YYYY-MM", got {entry["date"]!r}')
+        found.append(Milestone(**entry))
+    return sorted(found, key=lambda milestone: milestone.date)

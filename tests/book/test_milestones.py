@@ -1,0 +1,78 @@
+"""The milestones are dated as their sources say, and every page shows the same ones."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pybtex.database import parse_file
+
+from attnbook.book.milestones import Milestone, load
+
+ROOT = Path(__file__).parents[2]
+ENTRIES = parse_file(str(ROOT / "docs" / "bibliography.bib"), bib_format="bibtex").entries
+CHAPTER = ROOT / "docs" / "chapters" / "01-why-attention.md"
+
+
+@pytest.mark.parametrize("milestone", load(), ids=lambda milestone: milestone.key)
+def test_a_milestone_is_a_work_of_the_bibliography_with_its_month(milestone: Milestone) -> None:
+    assert milestone.key in ENTRIES, f"{milestone.name}: no such key in docs/bibliography.bib"
+    fields = ENTRIES[milestone.key].fields
+    if arxiv := re.match(r"(\d\d)(\d\d)\.", fields.get("eprint", "")):
+        assert milestone.date == f"20{arxiv[1]}-{arxiv[2]}"
+    else:
+        assert milestone.date[:4] == fields["year"]
+    assert len(milestone.name) <= 32
+    assert milestone.what.endswith(".")
+
+
+def test_they_are_in_order_and_each_is_there_once() -> None:
+    milestones = load()
+    assert [m.date for m in milestones] == sorted(m.date for m in milestones)
+    assert len({m.key for m in milestones}) == len({m.name for m in milestones}) == len(milestones)
+    listed = tomllib.loads((ROOT / "docs" / "milestones.toml").read_text())["milestone"]
+    assert [m.key for m in milestones] == [entry["key"] for entry in listed]
+
+
+def test_the_table_of_the_chapter_shows_the_main_ones() -> None:
+    rows = re.findall(
+        r"^\| (\d{4}-\d\d) \| (.+?) \[@(\w+)\] \| (.+) \|$",
+        CHAPTER.read_text(encoding="utf-8"),
+        re.M,
+    )
+    assert rows == [(m.date, m.name, m.key, m.what) for m in load() if m.main]
+
+
+def test_the_file_goes_into_the_wheel() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    included = build["targets"]["wheel"]["force-include"]
+    assert included["docs/milestones.toml"] == "attnbook/book/milestones.toml"
+
+
+GOOD = """[[milestone]]
+date = "2014-09"
+name = "a work"
+what = "What was new."
+key = "someone2014something"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("2014-09", "2014", "date must be"),
+        ("2014-09", "2014-13", "date must be"),
+        ('key = "', 'keys = "', "unknown or missing key, keys"),
+        ('name = "a work"\n', "", "unknown or missing name"),
+        ("[[milestone]]\n", "[[milestone]]\nextra = 1\n", "unknown or missing extra"),
+    ],
+)
+def test_a_bad_entry_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "milestones.toml"
+    path.write_text(GOOD)
+    assert load(path) == [
+        Milestone("2014-09", "a work", "What was new.", "someone2014something", main=False)
+    ]
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        load(path)
