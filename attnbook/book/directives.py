@@ -6,12 +6,13 @@ from collections.abc import Callable
 CLAIM = re.compile(r"\{claim(?P<words>[^{}]*)\}")
 SOURCE = re.compile(r"^(?P<prefix>[> \t]*)\{source\s+(?P<name>[^\s{}]+)\s*\}[ \t]*$", re.M)
 BOARD = re.compile(r"^\{scoreboard\}[ \t]*$", re.M)
+GLOSSARY = re.compile(r"^\{glossary\}[ \t]*$", re.M)
 LIST = re.compile(r"^\\bibliography[ \t]*$", re.M)
 TABLE = re.compile(r"^(?P<prefix>[> \t]*)Table: (?=.*\{#(?P<id>tbl-[a-z0-9-]+)\}[ \t]*$)", re.M)
 TABLE_END = re.compile(r"[ \t]*\{#tbl-[a-z0-9-]+\}[ \t]*$", re.M)
 # What would be left on the page as it is: written or placed wrongly, or a key without its brackets.
 LOOSE = re.compile(
-    r"(?<![\w^_}\\$])\{\s*(?:source|scoreboard|claim)(?:\s[^{}\n]*\}?|\})"
+    r"(?<![\w^_}\\$])\{\s*(?:source|scoreboard|glossary|claim)(?:\s[^{}\n]*\}?|\})"
     r"|\\bibliography\b|^[> \t]*Table:.*$"
     r"|(?<![\w@./])@[a-z]+\d{4}[a-z]\w*",
     re.M,
@@ -23,6 +24,7 @@ _LITERAL = re.compile(  # inline code, in backticks or in tags, and comments
 _FORMS = {
     "{source": "it is written {source attnbook.module.name}, alone on its line",
     "{scoreboard": "it stands alone on its line, at its beginning",
+    "{glossary": "it stands alone on its line, at its beginning",
     "{claim": "it is written {claim stem/name}",
     "\\": "it stands alone on its line, at its beginning",
     "Table": "the line above a table is of the form 'Table: caption {#tbl-name}'",

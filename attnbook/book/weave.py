@@ -5,8 +5,8 @@ r"""A page's Markdown with marks where the book puts something, and its HTML wit
     woven.finish(html)      the page
 
 Replaced are fences (set here, by Pygments, so that every block of the site looks and copies alike),
-figures and tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`, `[@key]`,
-`\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a fence,
+figures and tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`,
+`{glossary}`, `[@key]`, `\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a fence,
 in `inline code` or in a comment is left alone.
 """
 
@@ -43,6 +43,7 @@ class Sources:
     ledger: Ledger
     bibliography: Bibliography
     package: Path = PACKAGE
+    glossary: str = ""  # its entries, as Markdown
 
 
 @dataclass
@@ -172,6 +173,7 @@ class Weave:
                 directives.BOARD,
                 lambda match, line: self._prose(scoreboard(self.sources.ledger), line),
             ),
+            (directives.GLOSSARY, lambda match, line: self._prose(self.sources.glossary, line)),
             (PATTERN, self._citation),
             (directives.LIST, self._bibliography),
             (directives.TABLE, self._table),
