@@ -1,10 +1,12 @@
 r"""Citations: `[@key]` and `[@key, section 3; @other]` in a page, and its list of references.
 
     Bibliography(path).inline("@luong2015effective, section 3.1")   (Luong et al. 2015, section 3.1)
+    Bibliography(path).inline("title @luong2015effective")          its title (Luong et al. 2015)
     Bibliography(path).listed(["luong2015effective"])               the list for \bibliography
 
-Written in the text by author and year, as a reader says them, each linked to its entry on the same
-page. The simple mode of `mkdocs-bibtex` cannot set a place in a work, its other mode needs pandoc.
+A page that cites every work, as a reading list does, also says of each how it was checked. Written
+in the text by author and year, as a reader says them, each linked to its entry on the same page.
+The simple mode of `mkdocs-bibtex` cannot set a place in a work, its other mode needs pandoc.
 """
 
 import re
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from pybtex.backends import html, plaintext
 from pybtex.database import Entry, Person, parse_file
+from pybtex.exceptions import PybtexError
 from pybtex.richtext import Text
 
 # A pair of brackets with a key in it, but no link, image or footnote; `tight` where it follows a
@@ -26,6 +29,14 @@ PATTERN = re.compile(
 _ONE = re.compile(
     r"(?:(?P<before>[^@]*?)\s+)?@(?P<key>[A-Za-z][\w:-]*)(?:,\s*(?P<place>.+))?", re.S
 )
+# What the note `verified` of an entry begins with, and what the reading list makes of it.
+CHECKED = {
+    "publisher": "in a record of the publisher, the conference or arXiv",
+    "authors": "in the authors' own paper, page or repository",
+    "several": "in several sources that agree",
+    "one": "in one source",
+    "no": "not, or not wholly: from memory",
+}
 _VENUES = ("journal", "booktitle", "howpublished", "publisher", "school", "institution")
 
 
@@ -41,10 +52,20 @@ class Bibliography:
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """Every work, by key."""
+        """Every work, by key.
+
+        Raises:
+            ValueError: the file cannot be read, or holds a work twice; names the keys.
+        """
         if not self.path.exists():
             return {}
-        return dict(parse_file(str(self.path), bib_format="bibtex").entries)
+        try:
+            entries = dict(parse_file(str(self.path), bib_format="bibtex").entries)
+        except PybtexError as error:
+            raise ValueError(f"{self.path.name}: {error}") from None
+        if found := twice(entries):
+            raise ValueError(f"{self.path.name}: {'; '.join(found)}")
+        return entries
 
     def inline(self, inside: str) -> tuple[str, list[str]]:
         """Set the inside of a citation's brackets.
@@ -60,7 +81,9 @@ class Bibliography:
         for part in inside.split(";"):
             match = _ONE.fullmatch(part.strip())
             if match is None:
-                raise ValueError("write [@key], [@key, section 3] or [see @key; @other]")
+                raise ValueError(
+                    "write [@key], [@key, section 3], [see @key; @other] or [title @key]"
+                )
             key = match["key"]
             if key not in self.entries:
                 raise KeyError(key)
@@ -68,7 +91,12 @@ class Bibliography:
             before = f"{match['before']} " if match["before"] else ""
             place = f", {match['place']}" if match["place"] else ""
             label = escape(self.label(key))
-            parts.append(f'{before}<a class="book-cite" href="#ref-{key}">{label}</a>{place}')
+            link = f'<a class="book-cite" href="#ref-{key}">{label}</a>{place}'
+            if match["before"] == "title":
+                if ";" in inside:
+                    raise ValueError("[title @key] is of one work")
+                return f"<cite>{_html(self.entries[key].fields['title'])}</cite> ({link})", keys
+            parts.append(f"{before}{link}")
         return f"({'; '.join(parts)})", keys
 
     def label(self, key: str) -> str:
@@ -100,11 +128,20 @@ class Bibliography:
             people = entry.persons.get("author", [])
             return (_surname(people[0]).lower() if people else "", entry.fields["year"], key)
 
-        items = [self.entry(key) for key in sorted(dict.fromkeys(keys), key=order)]
-        return f'<ul class="book-references">\n{chr(10).join(items)}\n</ul>'
+        cited = sorted(dict.fromkeys(keys), key=order)
+        whole = set(cited) == set(self.entries)
+        items = [self.entry(key, checked=whole) for key in cited]
+        count = f"<p>{self.count()}</p>\n" if whole else ""
+        return f'{count}<ul class="book-references">\n{chr(10).join(items)}\n</ul>'
 
-    def entry(self, key: str) -> str:
-        """One work as an item of the list."""
+    def count(self) -> str:
+        """How many works there are, and in what they were checked."""
+        kinds = [_checked(entry)[0] for entry in self.entries.values()]
+        parts = [f"{kinds.count(kind)} {words}" for kind, words in CHECKED.items() if kind in kinds]
+        return f"{len(kinds)} works. Authors, title and year were checked: {', '.join(parts)}."
+
+    def entry(self, key: str, checked: bool = False) -> str:
+        """One work as an item of the list; `checked` adds how it was checked."""
         entry = self.entries[key]
         fields = entry.fields
         people = [_full(person) for person in entry.persons.get("author", [])]
@@ -121,11 +158,19 @@ class Bibliography:
         if fields.get("eprint"):
             url = f"https://arxiv.org/abs/{fields['eprint']}"
             parts.append(f'<a href="{url}">arXiv:{escape(fields["eprint"])}</a>.')
-        elif fields.get("doi"):
+        if fields.get("doi"):
             doi = escape(fields["doi"])
             parts.append(f'<a href="https://doi.org/{doi}">doi:{doi}</a>.')
-        elif fields.get("url"):
+        elif fields.get("url") and not fields.get("eprint"):
             parts.append(f'<a href="{escape(fields["url"])}">{escape(fields["url"])}</a>.')
+        if checked:
+            kind, note = _checked(entry)
+            words = (
+                f"Checked in {_html(note)}"
+                if kind != "no"
+                else f"Not wholly checked: {_html(note)}"
+            )
+            parts.append(f"<small>{words}.</small>")
         return f'<li id="ref-{key}">{" ".join(parts)}</li>'
 
 
@@ -138,6 +183,24 @@ class _Html(html.Backend):
 
 # One of each: asked for by name, pybtex looks through every installed package at each call.
 _HTML, _TEXT = _Html(), plaintext.Backend()
+
+
+def twice(entries: dict[str, Entry]) -> list[str]:
+    """Each pair of entries that is one work, by its arXiv number, its DOI or its title."""
+    found, seen = [], dict[tuple[str, str], str]()
+    for key, entry in entries.items():
+        for name in ("eprint", "doi", "title"):
+            words = re.findall(r"\w+", _plain(entry.fields.get(name, "")).lower())
+            other = seen.setdefault((name, " ".join(words)), key) if words else key
+            if other != key:
+                found.append(f"{other} and {key} have the same {name}")
+    return found
+
+
+def _checked(entry: Entry) -> tuple[str, str]:
+    """The kind and the words of an entry's note on where it was checked."""
+    kind, _, note = entry.fields.get("verified", "no").partition(":")
+    return (kind, note.strip()) if kind in CHECKED else ("several", f"{kind}{note}")
 
 
 def _html(latex: str) -> str:
