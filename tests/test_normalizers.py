@@ -490,3 +490,66 @@ def test_reinforce_is_unbiased(z: list[float]) -> None:
             score_function = torch.autograd.grad(log_probability(scores, choice), scores)[0]
             estimate += probability * reward * score_function
     assert_close(estimate, expected)
+
+
+@pytest.mark.parametrize("z", [ROW, [*ROW, -INF]])
+def test_a_baseline_leaves_the_mean_and_changes_the_variance(z: list[float]) -> None:
+    """Any constant may be taken off the reward; E[r |g|^2] / E[|g|^2] leaves the least variance.
+
+    Every choice that can be drawn is listed, so mean and variance are exact.
+    """
+    scores = torch.tensor(z, dtype=torch.float64, requires_grad=True)
+    rewards = torch.tensor([3.0, -1.0, 0.5, 2.0], dtype=torch.float64)
+    probability = softmax(scores).detach()[:4]
+    (true,) = torch.autograd.grad((softmax(scores)[:4] * rewards).sum(), scores)
+    g = torch.stack(
+        [
+            torch.autograd.grad(log_probability(scores, choice), scores)[0]
+            for choice in torch.eye(4, len(z), dtype=torch.float64)
+        ]
+    )
+
+    def moments(baseline: float) -> tuple[Tensor, float]:
+        estimates = (rewards - baseline)[:, None] * g
+        mean = probability @ estimates
+        return mean, float(probability @ (estimates - mean).square().sum(-1))
+
+    size = probability * g.square().sum(-1)
+    best = float((size * rewards).sum() / size.sum())
+    for baseline in (-100.0, 0.0, float(probability @ rewards), best - 0.1, best, best + 0.1):
+        mean, variance = moments(baseline)
+        assert_close(mean, true)
+        assert baseline == best or variance > moments(best)[1]
+
+
+def test_straight_through_is_exact_where_the_reward_is_linear() -> None:
+    """The estimate is J times the reward's slope at the one-hot weights: the same for each draw."""
+    z, rewards = rows(1, 4)[0], torch.tensor([3.0, -1.0, 0.5, 2.0], dtype=torch.float64)
+    z.requires_grad_()
+    (true,) = torch.autograd.grad(softmax(z) @ rewards, z)
+    (found,) = torch.autograd.grad(hardmax(z) @ rewards, z)
+    assert_close(found, true)
+    (true,) = torch.autograd.grad(softmax(z) @ rewards.square(), z)
+    (found,) = torch.autograd.grad((hardmax(z) @ rewards).square(), z)
+    assert not torch.allclose(found, true)
+
+
+def test_softmax_keeps_ratios_in_a_window_and_sparsemax_does_not() -> None:
+    z, near = rows(20), torch.tensor([True, True, True, False, False, False])
+    for normalize, same in ((softmax, True), (sparsemax, False), (entmax(1.5), False)):
+        cut = normalize(z) * near
+        live = cut.sum(-1) > 0
+        cut = cut[live] / cut[live].sum(-1, keepdim=True)
+        assert torch.allclose(cut, normalize(z.masked_fill(~near, -INF))[live]) is same
+
+
+@pytest.mark.parametrize(("alpha", "kink"), [(2.0, 0.5), (1.5, 0.0), (1.25, 0.0)])
+def test_sparsemax_has_a_kink_and_entmax_has_none(alpha: float, kink: float) -> None:
+    """Of two keys the better takes all from a lead of 1 / (alpha - 1); the slopes on both sides."""
+    lead, h = 1 / (alpha - 1), 1e-6
+    z = torch.tensor([[lead - h, 0], [lead, 0], [lead + h, 0]], dtype=torch.float64)
+    weights = entmax(alpha)(z)[:, 0]
+    before, after = (weights.diff() / h).tolist()
+    assert weights[1] == 1
+    assert abs(before - kink) < 1e-5
+    assert after == 0
