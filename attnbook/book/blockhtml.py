@@ -47,7 +47,9 @@ def other(info: str, text: str) -> str:
     match = re.match(r"\{?\s*\.?([\w+-]+)", info)
     language = match[1] if match else "text"
     title = _TITLE.search(info)
-    return _framed(_highlighted(text, language), title[1] if title else "", "", "", "other")
+    return _framed(
+        _highlighted(text, language), title[1] if title else "", "", "", "other", language
+    )
 
 
 def source(name: str, panel: Panel) -> str:
@@ -123,10 +125,11 @@ def _text(text: str) -> str:
     )
 
 
-def _framed(html: str, title: str, note: str, index: str, kind: str) -> str:
+def _framed(html: str, title: str, note: str, index: str, kind: str, language: str = "") -> str:
     bar = f'<span class="book-title">{escape(title)}</span>' if title else ""
     bar += f' <span class="book-note">{escape(note)}</span>' if note else ""
     where = f' data-block="{index}"' if index else ""
+    where += f' data-language="{escape(language)}"' if language else ""
     return (
         f'<div class="book-code highlight" data-kind="{kind}"{where}>'
         f'<div class="book-bar">{bar}</div>\n'

@@ -9,9 +9,10 @@ import logging
 import re
 import shutil
 import time
-import warnings
+from html import escape
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urljoin
 
 from jinja2 import Environment
 from mkdocs.config import config_options
@@ -20,20 +21,18 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import BasePlugin, event_priority
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
 
-from attnbook.book import claims, labpages, maths, palette, quotes, reading, snippets
+from attnbook.book import assets, claims, labpages, maths, published, quotes, reading, snippets
 from attnbook.book.citations import Bibliography
 from attnbook.book.drawn import Drawn, results
 from attnbook.book.fences import PageError
-from attnbook.book.reach import digest
 from attnbook.book.serving import Kept
+from attnbook.book.twins import twin
 from attnbook.book.weave import Sources, Weave
 
-THEME = Path(__file__).parent / "theme"
-ASSETS = "assets/book"
-_WEEK = 7 * 24 * 3600
 _ID = re.compile(r'\sid="([^"]+)"')
 _SHORT_CODE = re.compile(r"<code>([^<\n]{1,18})</code>")
 _TOC_MATHS = re.compile(r"\\\((.+?)\\\)")
@@ -55,11 +54,12 @@ class BookPlugin(BasePlugin[BookConfig]):
         self._kept = Kept() if command == "serve" else None
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
-        """Add the book's style and script to the theme."""
+        """Add the book's style, script and templates to the theme."""
         self._root = Path(config.config_file_path).parent if config.config_file_path else Path()
         self._cache = self._root / self.config.cache
-        config.extra_css.insert(0, f"{ASSETS}/book.css")
-        config.extra_javascript.append(f"{ASSETS}/book.js")
+        config.extra_css.insert(0, f"{assets.FOLDER}/book.css")
+        config.extra_javascript.append(f"{assets.FOLDER}/book.js")
+        config.theme.dirs.insert(0, str(assets.THEME / "templates"))
         return config
 
     def on_files(self, files: Files, config: MkDocsConfig) -> Files:
@@ -68,16 +68,16 @@ class BookPlugin(BasePlugin[BookConfig]):
         for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
             files.remove(file)
             files.append(labpages.page_file(file))
-        style = palette.css() + maths.css() + (THEME / "book.css").read_text(encoding="utf-8")
-        script = snippets.ASSEMBLE_JS + (THEME / "book.js").read_text(encoding="utf-8")
-        files.append(File.generated(config, f"{ASSETS}/book.css", content=style))
-        files.append(File.generated(config, f"{ASSETS}/book.js", content=script))
+        for name, content in (("book.css", assets.style()), ("book.js", assets.script())):
+            files.append(File.generated(config, f"{assets.FOLDER}/{name}", content=content))
         ledger = claims.load(self._root) if (docs / "claims.toml").exists() else claims.Ledger({})
         self._sources = Sources(ledger, Bibliography(docs / self.config.bibliography))
         self._woven: dict[str, Weave] = {}
         self._pieces: dict[str, dict[str, str]] = {}
         self._scripts: dict[str, str] = {}
         self._characters: set[str] = set()
+        self._twins: dict[str, str] = {}
+        self._about: dict[str, published.About] = {}
         pages = {
             self._name(file): file.content_string
             for file in files.documentation_pages()
@@ -143,6 +143,7 @@ class BookPlugin(BasePlugin[BookConfig]):
         woven = self._woven[uri]
         try:
             html = labpages.place(woven.finish(html), self._pieces.get(uri, {}))
+            self._twins[uri] = html
             html = maths.convert(html, woven.page)
             for item in page.toc:
                 _set_maths(item, woven.page)
@@ -155,6 +156,8 @@ class BookPlugin(BasePlugin[BookConfig]):
             line = woven.line_of(error.latex)
             message = f"cannot set ${error.latex}$: {error.reason}"
             raise PluginError(f"{woven.page}:{line}: {message}") from None
+        self._about[page.file.url] = about = published.about(page, html)
+        page.meta["description"] = escape(about.description)  # the theme sets it as it stands
         html = _SHORT_CODE.sub(r'<code class="book-short">\1</code>', html)
         html = html.replace("</h1>", f"</h1>\n{self._actions(page)}", 1)
         self._characters |= maths.characters(html)
@@ -169,11 +172,24 @@ class BookPlugin(BasePlugin[BookConfig]):
             return f'<p class="book-actions" data-search-exclude="yes">{link}</p>'
         return ""
 
+    def on_nav(self, nav: Navigation, *, config: MkDocsConfig, files: Files) -> None:
+        """Keep the order of the pages, for llms.txt."""
+        self._nav = nav
+
+    def on_page_context(
+        self, context: Any, *, page: Page, config: MkDocsConfig, nav: Navigation
+    ) -> None:
+        """Give the template what is said of the page."""
+        context["about"] = self._about[page.file.url]
+        context["card"] = assets.CARD
+        context["card_url"] = urljoin(config.site_url or "", assets.CARD.file)
+
     def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
         """Add what the page's buttons copy, and write its notebook beside it."""
         woven = self._woven[page.file.src_uri]
         source, folder = Path(page.file.src_uri), Path(page.file.abs_dest_path).parent
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{source.stem}.md").write_text(self._twin(page), encoding="utf-8")
         if isinstance(page.file, labpages.LabFile):
             shutil.copyfile(page.file.abs_src_path or "", folder / source.name)
         elif source.parent.name == "chapters":
@@ -200,24 +216,25 @@ class BookPlugin(BasePlugin[BookConfig]):
         """Mend the theme's markup on pages without a source, such as that of a wrong address."""
         return _named(output)
 
-    def on_post_build(self, *, config: MkDocsConfig) -> None:
-        """Write the maths font for the formulas of all pages; forget what a week did not use."""
-        self._write_font(Path(config.site_dir) / ASSETS)
-        for path in self._cache.glob("[pf]*/**/*.*"):
-            if path.is_file() and time.time() - path.stat().st_mtime > _WEEK:
-                path.unlink()
+    def _twin(self, page: Page) -> str:
+        """The page as Markdown; where the title is no heading of the page, below its title."""
+        text = twin(self._twins[page.file.src_uri], page.file.url, frozenset(self._about))
+        return text if re.search(r"^# ", text, re.M) else f"# {page.title}\n\n{text}"
 
-    def _write_font(self, folder: Path) -> None:
-        """Cut the font, or take it from the cache where it was cut for the same characters."""
-        name = digest([*sorted(self._characters), Path(maths.__file__).read_text(encoding="utf-8")])
-        kept = self._cache / "fonts" / name
-        if not (kept / maths.FONT_FILE).exists():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # ziamath, as it loads its font
-                maths.write_font(self._characters, kept)
-        for path in kept.iterdir():
-            path.touch()
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
+    def on_post_build(self, *, config: MkDocsConfig) -> None:
+        """Write what belongs to all pages: the list of them, the maths font, the picture."""
+        site = Path(config.site_dir)
+        text = published.llms(
+            config.site_name,
+            config.site_description or "",
+            config.site_url or "",
+            self._nav,
+            self._about,
+        )
+        (site / "llms.txt").write_text(text, encoding="utf-8")
+        assets.font(self._characters, self._cache, site / assets.FOLDER)
+        assets.card(self._cache, site / assets.FOLDER)
+        assets.forget(self._cache)
 
 
 def _report(error: PageError) -> str:

@@ -149,7 +149,7 @@ def test_each_lab_can_be_taken_away(site: Path) -> None:
 
 def test_only_pages_and_what_they_use_are_published(site: Path) -> None:
     allowed = {".html", ".css", ".js", ".map", ".woff2", ".txt", ".ipynb", ".json", ".inv", ".png"}
-    allowed |= {".xml", ".gz"}
+    allowed |= {".xml", ".gz", ".md"}
     strange = [p for p in site.rglob("*") if p.is_file() and p.suffix not in allowed]
     assert not strange
     assert not list(site.rglob("_template*"))
