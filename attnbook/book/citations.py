@@ -32,10 +32,10 @@ _ONE = re.compile(
 # What the note `verified` of an entry begins with, and what the reading list makes of it.
 CHECKED = {
     "publisher": "in a record of the publisher, the conference or arXiv",
-    "authors": "in the authors' own paper, page or repository",
+    "authors": "in the paper, a page or a repository of the authors",
     "several": "in several sources that agree",
     "one": "in one source",
-    "no": "not, or not wholly: from memory",
+    "no": "not, or not wholly (these entries say so)",
 }
 _VENUES = ("journal", "booktitle", "howpublished", "publisher", "school", "institution")
 
@@ -137,8 +137,9 @@ class Bibliography:
     def count(self) -> str:
         """How many works there are, and in what they were checked."""
         kinds = [_checked(entry)[0] for entry in self.entries.values()]
-        parts = [f"{kinds.count(kind)} {words}" for kind, words in CHECKED.items() if kind in kinds]
-        return f"{len(kinds)} works. Authors, title and year were checked: {', '.join(parts)}."
+        counts = {words: kinds.count(kind) for kind, words in CHECKED.items()}
+        seen = ", ".join(f"{n} {words}" for words, n in counts.items() if n)
+        return f"{len(kinds)} works. Authors, title and year were compared with a source: {seen}."
 
     def entry(self, key: str, checked: bool = False) -> str:
         """One work as an item of the list; `checked` adds how it was checked."""
@@ -204,7 +205,7 @@ def _checked(entry: Entry) -> tuple[str, str]:
 
 
 def _html(latex: str) -> str:
-    return str(Text.from_latex(" ".join(latex.split())).render(_HTML))
+    return str(Text.from_latex(" ".join(latex.split())).render(_HTML)).replace("'", "\u2019")
 
 
 def _plain(latex: str) -> str:
