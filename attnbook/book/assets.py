@@ -34,13 +34,14 @@ CARD = Card()
 
 
 def style() -> str:
-    """The book's style sheet."""
-    return palette.css() + maths.css() + (THEME / "book.css").read_text(encoding="utf-8")
+    """The book's style sheet, for screens and for paper."""
+    sheets = [_source(THEME / name) for name in ("book.css", "print.css")]
+    return "".join([palette.css(), maths.css(), *sheets])
 
 
 def script() -> str:
     """The book's script."""
-    return snippets.ASSEMBLE_JS + (THEME / "book.js").read_text(encoding="utf-8")
+    return snippets.ASSEMBLE_JS + _source(THEME / "book.js")
 
 
 def font(characters: set[str], cache: Path, folder: Path) -> None:

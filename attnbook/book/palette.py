@@ -88,7 +88,7 @@ def _luminance(rgb: list[float]) -> float:
 
 
 def css(light: str = ":root", dark: str = "[data-md-color-scheme=slate]") -> str:
-    """Give the colours of both schemes as CSS rules for the two selectors.
+    """Give the colours of both schemes as CSS rules for the two selectors; paper is always light.
 
     >>> print(css().splitlines()[0][:24])
     :root{--book-1:#264292;-
@@ -100,9 +100,10 @@ def css(light: str = ":root", dark: str = "[data-md-color-scheme=slate]") -> str
     ):
         values = "".join(f"--book-{n}:{colour};" for n, colour in enumerate(colours, 1))
         paper = f"var(--md-default-bg-color,{PAPER if colours is COLOURS else PAPER_DARK})"
-        rules.append(
-            f"{selector}{{{values}--book-muted:{muted};--book-grid:{grid};--book-paper:{paper}}}"
-        )
-    rules.append(f"{dark} .book-svg image{{filter:brightness(1.7)}}")  # a photograph's grey
+        values += f"--book-muted:{muted};--book-grid:{grid};--book-paper:{paper}"
+        rule = f"{selector}{{{values}}}"
+        if colours is COLOURS_DARK:
+            rule += f"{dark} .book-svg image{{filter:brightness(1.7)}}"  # a photograph's grey
+        rules.append(rule if colours is COLOURS else f"@media screen{{{rule}}}")
     rules.append(".book-svg{display:block;margin-inline:auto;height:auto;overflow:visible}")
     return "\n".join(rules) + "\n"

@@ -119,7 +119,8 @@
     }
     let folded = [];
     addEventListener("beforeprint", () => {
-      folded = [...document.querySelectorAll(".md-content details:not([open])")];
+      const folds = ".md-content details:not([open], .mkdocstrings-source)";
+      folded = [...document.querySelectorAll(folds)];
       folded.forEach((element) => (element.open = true));
     });
     addEventListener("afterprint", () => folded.forEach((element) => (element.open = false)));
