@@ -263,8 +263,8 @@ for name, by_width in runs.items():
 # same trouble, and dividing it by $\sqrt{d}$ cures it. Location never reads the keys, and guesses.
 #
 # A small start is not all that a scale does. After it nothing divides the scores, so a step moves
-# them more the wider the keys are, and the best rate falls with the width; the scaled dot product
-# keeps its rate.
+# them more the wider the keys are, and the best rate falls with the width. The scaled dot product
+# learns at the two largest rates at every width.
 #
 # Is it the learning rate? The accuracy of the slowest seed at each of the rates (a run ends at
 # 95 %):
