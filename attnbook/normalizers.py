@@ -65,7 +65,7 @@ def sparsemax(scores: Float[Tensor, "*b S"]) -> Float[Tensor, "*b S"]:
         TypeError: the scores are not floating-point.
 
     Source:
-        Martins, Astudillo 2016, equation 1 and algorithm 1.
+        Martins, Astudillo 2016, section 2 and algorithm 1.
 
     >>> sparsemax(torch.tensor([1.0, 0.5, -1.0]))
     tensor([0.7500, 0.2500, 0.0000])
@@ -89,7 +89,7 @@ def entmax(alpha: float = 1.5) -> Callable[[Tensor], Tensor]:
             floating-point.
 
     Source:
-        Peters, Niculae, Martins 2019, equation 10, algorithms 1 (bisection) and 2 (alpha = 1.5).
+        Peters, Niculae, Martins 2019, algorithms 1 (bisection) and 2 (alpha = 1.5).
 
     >>> entmax(1.5)(torch.tensor([1.0, 0.5, -1.0]))
     tensor([0.6740, 0.3260, 0.0000])
@@ -266,7 +266,7 @@ class LinearChain(nn.Module):
         TypeError: (when called) the scores are not floating-point.
 
     Source:
-        Kim, Denton, Hoang, Rush 2017, section 3.1 and figure 6 (forward-backward algorithm).
+        Kim, Denton, Hoang, Rush 2017, section 3.1 and figure 2 (forward-backward algorithm).
 
     >>> LinearChain()(torch.tensor([0.0, 2.0, float("-inf")])).detach()
     tensor([0.5000, 0.8808, 0.0000])
