@@ -26,6 +26,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
 
 from attnbook.book import assets, claims, labpages, maths, published, quotes, reading, snippets
+from attnbook.book.catalogue import name_sections
 from attnbook.book.citations import Bibliography
 from attnbook.book.drawn import Drawn, results
 from attnbook.book.fences import PageError
@@ -131,8 +132,10 @@ class BookPlugin(BasePlugin[BookConfig]):
         return woven.markdown
 
     def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> None:
-        """Have formulas read for the search; while serving, only those of changed pages."""
-        reading.search(getattr(config.plugins.get("material/search"), "search_index", None))
+        """Have the search read formulas, and know the glossary's names."""
+        index = getattr(config.plugins.get("material/search"), "search_index", None)
+        reading.search(index)
+        name_sections(index, self._root)
         if self._kept:
             self._kept.keep_search(config)
 

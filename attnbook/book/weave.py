@@ -5,9 +5,9 @@ r"""A page's Markdown with marks where the book puts something, and its HTML wit
     woven.finish(html)      the page
 
 Replaced are fences (set here, by Pygments, so that every block of the site looks and copies alike),
-figures and tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`,
-`{glossary}`, `[@key]`, `\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a fence,
-in `inline code` or in a comment is left alone.
+figures and tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`, `{glossary}`,
+`[@key]`, `\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a
+fence, in `inline code` or in a comment is left alone.
 """
 
 import re
@@ -16,7 +16,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import urljoin
 
-from attnbook.book import blockhtml, directives, quotes, sources
+from attnbook.book import blockhtml, directives, glossary, quotes, sources
 from attnbook.book.citations import PATTERN, Bibliography
 from attnbook.book.claims import Ledger, LedgerError
 from attnbook.book.drawn import Drawn
@@ -43,7 +43,6 @@ class Sources:
     ledger: Ledger
     bibliography: Bibliography
     package: Path = PACKAGE
-    glossary: str = ""  # its entries, as Markdown
 
 
 @dataclass
@@ -173,7 +172,7 @@ class Weave:
                 directives.BOARD,
                 lambda match, line: self._prose(scoreboard(self.sources.ledger), line),
             ),
-            (directives.GLOSSARY, lambda match, line: self._prose(self.sources.glossary, line)),
+            (directives.GLOSSARY, self._glossary),
             (PATTERN, self._citation),
             (directives.LIST, self._bibliography),
             (directives.TABLE, self._table),
@@ -184,6 +183,12 @@ class Weave:
 
     def _loose(self, match: re.Match[str], line: int) -> str:
         raise PageError(self.page, line, directives.complaint(match.group()))
+
+    def _glossary(self, match: re.Match[str], line: int) -> str:
+        found = glossary.read(self.sources.ledger.root)
+        if problems := found.problems():
+            raise PageError(self.page, line, "\n".join(["docs/glossary.toml:", *problems]))
+        return self._prose(found.markdown(), line)
 
     def _claim(self, match: re.Match[str], line: int) -> str:
         words = match["words"].split()

@@ -1,0 +1,104 @@
+"""The glossary in the search: the names by which a section is found, in English and in Chinese.
+
+Material's search takes each word of a query for the beginning of a word of the index (but a word
+with a hyphen behind it for a whole one), and takes Chinese apart by the words that the index
+happens to hold. So, before the index is written:
+
+- Each section that explains a term gets the term's English names in a field of its own, `names`; a
+  term that no section explains gives them to its entry in the glossary. A name is one word there,
+  and stands once for each of its words, turned so as to begin with that word. So "score" finds the
+  score before it finds the additive score, and "additive score" finds the latter by two words.
+- The entry of a term gets its Chinese names in the field `chinese`, and each of their endings, so
+  that a part of a compound is found too; the whole name counts more.
+- A word joiner, which cannot be seen, follows each run of Chinese. A query is then no word of the
+  index, is not taken apart, and is looked for as it is.
+
+Both fields are searched and not shown. mkdocs.yml says what they count beside titles and text.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from attnbook.book.glossary import HAN, PAGE, Glossary, Term, read
+
+JOINER, ENDING = "\u2060", "\u2061"
+TIMES = {1: 8, 2: 3, 3: 2}  # how often a name of so many words stands in its field
+_WORD = re.compile(r"([^\W_]+)(-?)")
+Word = tuple[str, str, int]  # what it is found by, how it is written, how often it stands there
+
+
+def name_sections(index: Any, root: Path) -> None:
+    """Let Material's search index be written with the names of the glossary.
+
+    Args:
+        index: of Material's search; None where there is no search.
+        root: the repository.
+    """
+    if index is None:
+        return
+    write = index.generate_search_index
+
+    def generate(previous: Any) -> Any:
+        catalogue(index.entries, read(root))
+        return write(previous)
+
+    index.generate_search_index = generate
+
+
+def catalogue(entries: list[dict[str, Any]], glossary: Glossary) -> None:
+    """Add the names to the entries of a search index."""
+    fields: dict[str, dict[str, dict[str, Word]]] = {"names": {}, "chinese": {}}
+    for term in glossary.terms:
+        own = location(f"{PAGE}#{term.anchor}", glossary)
+        best = location(term.explained, glossary) if term.explained else own
+        for name, place, words in (("names", best, english(term)), ("chinese", own, chinese(term))):
+            known = fields[name].setdefault(place, {})
+            for word in words:
+                known[word[0]] = max(known.get(word[0], word), word, key=lambda one: one[2])
+    for entry in entries:
+        for name in ("title", "text"):
+            entry[name] = HAN.sub(rf"\g<0>{JOINER}", entry[name])
+        for name, places in fields.items():
+            if found := places.get(entry["location"]):
+                entry[name] = " ".join(" ".join([text] * n) for _, text, n in found.values())
+
+
+def location(place: str, glossary: Glossary) -> str:
+    """The address of a section in the index: that of its page, where it is the page's first."""
+    page, _, anchor = place.partition("#")
+    url = PurePosixPath(page).with_suffix(".html").as_posix()
+    section = glossary.by_place.get(place)
+    return url if section is not None and len(section.path) == 1 else f"{url}#{anchor}"
+
+
+def english(term: Term) -> Iterator[Word]:
+    """The words by which a term is found in English."""
+    for name in (term.term, *term.also):
+        found = _WORD.findall(name.lower())
+        words = [word for word, _ in found]
+        times = max(1, TIMES.get(len(words), 1) // (1 if name == term.term else 2))
+        for n, (word, hyphen) in enumerate(found):
+            yield word, word if hyphen else JOINER.join([*words[n:], *words[:n], ""]), times
+        if (many := plural(words[-1])) != words[-1]:
+            yield many, JOINER.join([many, *words[:-1], ""]), times
+
+
+def plural(word: str) -> str:
+    """The plural of a word; one that ends in s is left as it is.
+
+    >>> [plural(word) for word in ("mask", "query", "key", "weights")]
+    ['masks', 'queries', 'keys', 'weights']
+    """
+    if re.search("[^aeiou]y$", word):
+        return word[:-1] + "ies"
+    return word if word.endswith("s") else word + "s"
+
+
+def chinese(term: Term) -> Iterator[Word]:
+    """The words by which a term is found in Chinese."""
+    for run, hyphen in re.findall(rf"({HAN.pattern})(-?)", term.zh):
+        yield (run, run, 1) if hyphen else (run, run + JOINER, max(2, 12 // len(run)))
+        for n in range(1, len(run) - 1):
+            yield run[n:] + ENDING, run[n:] + ENDING, 1
