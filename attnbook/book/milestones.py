@@ -2,21 +2,33 @@
 
 `docs/milestones.toml` lists them, one `[[milestone]]` each:
 
-    date  "YYYY-MM", when the work could first be read: the month of its arXiv number where it has
-          one, else of its journal's issue, its conference or its announcement
-    name  a few words, for a figure
-    what  one sentence: what was new
-    key   of docs/bibliography.bib
-    main  true for those that the first chapter shows
+    date    "YYYY-MM", when the work could first be read: the month of its arXiv number, or of what
+            `where` names; a manuscript under anonymous review does not count
+    name    a few words, for a figure
+    what    one sentence: what was new
+    key     of docs/bibliography.bib
+    strand  one of STRANDS
+    where   where the month comes from, if not from an arXiv number
+    seen    false where no source was found that prints this month
+    main    true for those that the first chapter shows
 """
 
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib import resources
 from pathlib import Path
 
 from attnbook.book.reach import PACKAGE
+
+STRANDS = (
+    "before attention",
+    "memory",
+    "with recurrence",
+    "without recurrence",
+    "other inputs",
+    "cost",
+)
 
 
 @dataclass(frozen=True)
@@ -27,13 +39,16 @@ class Milestone:
     name: str
     what: str
     key: str
+    strand: str
+    where: str = ""
+    seen: bool = True
     main: bool = False
 
     @property
     def year(self) -> float:
         """The date as a number, the middle of its month.
 
-        >>> Milestone("2014-07", "a name", "What it did.", "someone2014something").year
+        >>> Milestone("2014-07", "a name", "What it did.", "someone2014some", "memory").year
         2014.5416666666667
         """
         year, month = map(int, self.date.split("-"))
@@ -47,7 +62,7 @@ def load(path: Path | None = None) -> list[Milestone]:
         path: another file than the book's own.
 
     Raises:
-        ValueError: a field is unknown or missing, or a date is not a month.
+        ValueError: a field is unknown or missing, a date is not a month, or there is no such strand.
 
     >>> milestones = load()
     >>> [m.date for m in milestones if m.key == "vaswani2017attention"]
@@ -63,9 +78,15 @@ def load(path: Path | None = None) -> list[Milestone]:
     for entry in tomllib.loads(text)["milestone"]:
         name = entry.get("name", entry)
         known = {field.name for field in fields(Milestone)}
-        if wrong := (entry.keys() - known) | (known - {"main"} - entry.keys()):
+        needed = {field.name for field in fields(Milestone) if field.default is MISSING}
+        if wrong := (entry.keys() - known) | (needed - entry.keys()):
             raise ValueError(f"milestone {name!r}: unknown or missing {', '.join(sorted(wrong))}")
         if not re.fullmatch(r"(19|20)\d\d-(0[1-9]|1[0-2])", entry["date"]):
             raise ValueError(f'milestone {name!r}: date must be "YYYY-MM", got {entry["date"]!r}')
+        if entry["strand"] not in STRANDS:
+            raise ValueError(
+                f"milestone {name!r}: strand must be one of {', '.join(STRANDS)}, "
+                f"got {entry['strand']!r}"
+            )
         found.append(Milestone(**entry))
     return sorted(found, key=lambda milestone: milestone.date)

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,18 @@ CHAPTER = ROOT / "docs" / "chapters" / "01-why-attention.md"
 def test_a_milestone_is_a_work_of_the_bibliography_with_its_month(milestone: Milestone) -> None:
     assert milestone.key in ENTRIES, f"{milestone.name}: no such key in docs/bibliography.bib"
     fields = ENTRIES[milestone.key].fields
-    if arxiv := re.match(r"(\d\d)(\d\d)\.", fields.get("eprint", "")):
-        assert milestone.date == f"20{arxiv[1]}-{arxiv[2]}"
+    arxiv = re.match(r"(\d\d)(\d\d)\.", fields.get("eprint", ""))
+    number = f"20{arxiv[1]}-{arxiv[2]}" if arxiv else ""
+    if milestone.where:
+        assert milestone.date < number or not number, (
+            "its arXiv number is as early: leave out where"
+        )
+        assert int(fields["year"]) - 3 <= int(milestone.date[:4]) <= int(fields["year"])
+        spelled = date.fromisoformat(f"{milestone.date}-01").strftime("%B %Y")
+        assert spelled in milestone.where or not milestone.seen
     else:
-        assert milestone.date[:4] == fields["year"]
+        assert milestone.date == number, "say where the month comes from"
+        assert milestone.seen
     assert len(milestone.name) <= 32
     assert milestone.what.endswith(".")
 
@@ -54,6 +63,7 @@ date = "2014-09"
 name = "a work"
 what = "What was new."
 key = "someone2014something"
+strand = "memory"
 """
 
 
@@ -65,13 +75,14 @@ key = "someone2014something"
         ('key = "', 'keys = "', "unknown or missing key, keys"),
         ('name = "a work"\n', "", "unknown or missing name"),
         ("[[milestone]]\n", "[[milestone]]\nextra = 1\n", "unknown or missing extra"),
+        ('"memory"', '"memories"', "strand must be one of"),
     ],
 )
 def test_a_bad_entry_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "milestones.toml"
     path.write_text(GOOD)
     assert load(path) == [
-        Milestone("2014-09", "a work", "What was new.", "someone2014something", main=False)
+        Milestone("2014-09", "a work", "What was new.", "someone2014something", "memory")
     ]
     path.write_text(GOOD.replace(old, new))
     with pytest.raises(ValueError, match=message):
