@@ -62,7 +62,7 @@ def load(path: Path | None = None) -> list[Milestone]:
         path: another file than the book's own.
 
     Raises:
-        ValueError: a field is unknown or missing, a date is not a month, or there is no such strand.
+        ValueError: a field is unknown or missing, a date is no month, or there is no such strand.
 
     >>> milestones = load()
     >>> [m.date for m in milestones if m.key == "vaswani2017attention"]
