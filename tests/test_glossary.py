@@ -15,9 +15,12 @@ from attnbook.book.weave import Sources, Weave
 
 ROOT = Path(__file__).parents[1]
 # What a course on attention must name in Chinese.
-CHINESE = """注意力机制 聚焦式 显著性 通用近似定理 软性注意力 键值对注意力 打分函数 加性 点积 缩放点积 双线性 硬性注意力
-结构化注意力 编码器-解码器 编码器 解码器 指针网络 自注意力 交叉注意力 多头注意力 位置编码 预训练 外部记忆 记忆网络
-神经图灵机 联想记忆 Hopfield 快速权重 循环神经网络 卷积神经网络 全连接 查询 键 值 掩码 温度 局部注意力"""
+CHINESE = """
+注意力机制 聚焦式 显著性 通用近似定理 软性注意力 键值对注意力 打分函数 加性 点积 缩放点积
+双线性 硬性注意力 结构化注意力 编码器-解码器 编码器 解码器 指针网络 自注意力 交叉注意力
+多头注意力 位置编码 预训练 外部记忆 记忆网络 神经图灵机 联想记忆 Hopfield 快速权重
+循环神经网络 卷积神经网络 全连接 查询 键 值 掩码 温度 局部注意力
+"""
 CHAPTER = """# A chapter
 
 Its lead names nothing.
@@ -154,7 +157,7 @@ def test_what_is_wrong_is_named(root: Path, old: str, new: str, message: str) ->
     problems = read(root).problems()
     if message:
         assert any(message in problem for problem in problems), problems
-        with pytest.raises(PageError, match="docs/glossary.toml"):
+        with pytest.raises(PageError, match=r"docs/glossary\.toml"):
             woven(root)
     else:
         assert problems == []
@@ -172,7 +175,7 @@ def test_a_page_takes_the_entries_in(root: Path) -> None:
     assert '#### entropy <span lang="zh-Hans">熵</span> {#entropy}' in text
     assert "First used and explained in [01 A chapter: Windows](chapters/01-a-chapter.md#" in text
     assert "First used in [01 A chapter: The idea](chapters/01-a-chapter.md#the-idea)." in text
-    with pytest.raises(PageError, match="'{glossary}' is not carried out"):
+    with pytest.raises(PageError, match=r"'\{glossary\}' is not carried out"):
         Weave("See {glossary}", "docs/x.md", Sources(Ledger({}), Bibliography(ROOT / "none.bib")))
 
 
