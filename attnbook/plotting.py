@@ -9,6 +9,17 @@ dark page. A figure block of a page ends with the figure itself::
     ax.set(xlabel="key width $d_k$", ylabel="standard deviation of a score")
     figure
 
+The visual language, held by a test over every figure of the site:
+
+- colours: those of `attnbook.book.palette`, which people with any common colour-vision deficiency
+  can tell apart; lines differ by their dashes besides;
+- sizes of text: 12 for titles, 11.5 for axes, 11 for all else, `SMALL` (10) where room is short;
+- widths of lines: 2 for data, 3 for the one line that matters, 1.6 for boxes and arrows, 1.2 and 1
+  for frames and levels, 0.8 for ticks and grids;
+- shapes: rounded boxes are steps or tensors, coloured where they matter, dashed where they may be
+  left out; circles are small operations; cells are numbers, the stronger the larger; a full
+  triangle heads every arrow.
+
 Labels may hold maths between dollar signs. Simple maths (letters, Greek, sub- and superscripts,
 $\mathbf{W}$) stays text in the reader's fonts; fractions, roots and accents become outlines.
 """
@@ -37,8 +48,12 @@ __all__ = [
     "INK",
     "MUTED",
     "PAPER",
+    "SIZES",
+    "SMALL",
+    "WIDTHS",
     "BookFigure",
     "Diagram",
+    "arrow",
     "axes",
     "diagram",
     "end_labels",
@@ -47,6 +62,12 @@ __all__ = [
     "shades",
 ]
 
+SMALL = 10.0
+"""The size of text where room is short: numbers in cells, long names."""
+SIZES = (SMALL, 11.0, 11.5, 12.0)
+"""The sizes of text in a figure, in points."""
+WIDTHS = (0.8, 1.0, 1.2, 1.6, 2.0, 3.0)
+"""The widths of lines in a figure, in points."""
 DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (9, 2)), (0, (3, 1.5))]
 STYLE: Any = {
     "axes.axisbelow": True,
@@ -75,9 +96,11 @@ STYLE: Any = {
     "xtick.color": MUTED,
     "xtick.labelcolor": INK,
     "xtick.labelsize": 11,
+    "xtick.minor.width": 0.8,
     "ytick.color": MUTED,
     "ytick.labelcolor": INK,
     "ytick.labelsize": 11,
+    "ytick.minor.width": 0.8,
 }
 
 
@@ -177,6 +200,33 @@ def end_labels(ax: Axes, *, gap: float = 6.0) -> None:
             va="center",
             color=INK,
         )
+
+
+def arrow(
+    ax: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    *,
+    colour: str = INK,
+    strong: bool = False,
+) -> None:
+    """Draw an arrow in a plot, with the head that arrows of diagrams have.
+
+    Args:
+        ax: where to draw.
+        start: its tail, in the units of the axes.
+        end: its head.
+        colour: of the palette.
+        strong: the one arrow that matters.
+
+    >>> figure, ax = axes()
+    >>> arrow(ax, (0, 0), (1, 1))
+    >>> ax.texts[0].arrow_patch.get_linewidth()
+    1.6
+    """
+    head = {"arrowstyle": "-|>,head_length=0.55,head_width=0.2", "mutation_scale": 20}
+    line = {"linewidth": 3.0 if strong else 1.6, "color": colour, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops={**head, **line})
 
 
 def diagram(alt: str = "") -> Diagram:

@@ -1,5 +1,8 @@
 """The palette's promises, and what the helpers of the book's figures draw."""
 
+import re
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pytest
@@ -40,6 +43,9 @@ SETS = {
     "light": (palette.COLOURS, palette.PAPER),
     "dark": (palette.COLOURS_DARK, palette.PAPER_DARK),
 }
+# The least distance of two colours in CIELAB that the palette promises.
+PROMISED = {"typical": 34, "protanopia": 20, "deuteranopia": 20, "tritanopia": 17}
+STYLE_SHEET = Path(palette.__file__).parent / "theme" / "book.css"
 
 
 def linear(colour: str) -> np.ndarray:
@@ -71,11 +77,45 @@ def oklab(rgb: np.ndarray) -> np.ndarray:
     )
 
 
+def cielab(rgb: np.ndarray) -> np.ndarray:
+    """CIE 1976 L*a*b* of linear sRGB, for the white of sRGB (D65)."""
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
+    share = (rgb @ to_xyz.T) / to_xyz.sum(1)
+    f = np.where(share > (6 / 29) ** 3, np.cbrt(share), share / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def test_cielab_is_that_of_the_standard() -> None:
+    assert cielab(linear("#ffffff")) == pytest.approx([100, 0, 0], abs=0.01)
+    assert cielab(linear("#ff0000")) == pytest.approx([53.24, 80.09, 67.20], abs=0.02)
+
+
 @pytest.mark.parametrize("scheme", SETS)
 def test_lines_stand_out_from_the_page(scheme: str) -> None:
+    """From the paper of the palette, and from the grounds that the pages really have."""
     colours, paper = SETS[scheme]
+    css = STYLE_SHEET.read_text(encoding="utf-8")
+    at = {"light": 0, "dark": 1}[scheme]
+    grounds = [re.findall(rf"--book-{name}: (#\w+);", css)[at] for name in ("page", "wash")]
     assert len(set(colours)) == 6
-    assert min(contrast(colour, paper) for colour in colours) >= 3
+    for ground in (paper, *grounds):
+        assert min(contrast(colour, ground) for colour in colours) >= 3
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("scheme", SETS)
+def test_colours_differ_in_cielab_as_promised(scheme: str, vision: str) -> None:
+    rgb = np.stack([linear(colour) for colour in SETS[scheme][0]]) @ VISION[vision].T
+    seen = cielab(rgb.clip(0, 1))
+    gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + 100 * np.eye(6)
+    assert gaps.min() >= PROMISED[vision]
 
 
 @pytest.mark.parametrize("vision", VISION)

@@ -18,7 +18,7 @@ from attnbook.book.figures import to_svg
 from attnbook.book.geometry import OUT, curve, label_size, middle_of, rectangle, tint
 from attnbook.book.palette import ACCENT, INK, MUTED
 
-FONT_SIZE = 13.0
+FONT_SIZE = 12.0
 LINE = 1.6
 XY = tuple[float, float]
 

@@ -63,9 +63,8 @@ def heatmap(
         cells.setdefault(kind, []).append((i, j))
         if annotate:
             colour = reads_on(kind[0], share)
-            ax.text(
-                j, i, f"{value:{format}}", ha="center", va="center", color=colour, fontsize=10.5
-            )
+            number = f"{value:{format}}".replace("-", "−")
+            ax.text(j, i, number, ha="center", va="center", color=colour, fontsize=10)
     for (colour, share), places in cells.items():  # one shape a shade: no seams, a small file
         if share:
             shape = Path.make_compound_path(*_rectangles(places, half))
