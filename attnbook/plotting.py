@@ -13,7 +13,7 @@ The visual language, held by a test over every figure of the site:
 
 - colours: those of `attnbook.book.palette`, which people with any common colour-vision deficiency
   can tell apart; lines differ by their dashes besides;
-- sizes of text: 12 for titles, 11.5 for axes, 11 for all else, `SMALL` (10) where room is short;
+- sizes of text: 12 for titles, 11.5 for axes, 11 for all else, `SMALL` (10.5) where room is short;
 - widths of lines: 2 for data, 3 for the one line that matters, 1.6 for boxes and arrows, 1.2 and 1
   for frames and levels, 0.8 for ticks and grids;
 - shapes: rounded boxes are steps or tensors, coloured where they matter, dashed where they may be
@@ -62,7 +62,7 @@ __all__ = [
     "shades",
 ]
 
-SMALL = 10.0
+SMALL = 10.5
 """The size of text where room is short: numbers in cells, long names."""
 SIZES = (SMALL, 11.0, 11.5, 12.0)
 """The sizes of text in a figure, in points."""

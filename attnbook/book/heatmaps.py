@@ -64,7 +64,7 @@ def heatmap(
         if annotate:
             colour = reads_on(kind[0], share)
             number = f"{value:{format}}".replace("-", "−")
-            ax.text(j, i, number, ha="center", va="center", color=colour, fontsize=10)
+            ax.text(j, i, number, ha="center", va="center", color=colour, fontsize=10.5)
     for (colour, share), places in cells.items():  # one shape a shade: no seams, a small file
         if share:
             shape = Path.make_compound_path(*_rectangles(places, half))
