@@ -134,9 +134,9 @@ class Glossary:
         links = []
         if best is not None:
             how = "First used and explained in" if first == best else "Explained in"
-            links.append(f"{how} [{best.label}]({best.at}).")
+            links.append(f"{how} {_link(best)}")
         if first is not None and first != best:
-            links.append(f"First used in [{first.label}]({first.at}).")
+            links.append(f"First used in {_link(first)}")
         also = f" Also: {', '.join(term.also)}." if term.also else ""
         zh = f'<span lang="zh-Hans">{term.zh}</span>'
         heading = f"#### {term.term} {zh} {{#{term.anchor}}}"
@@ -160,6 +160,11 @@ def read(root: Path) -> Glossary:
         also, forms = tuple(entry.pop("also", ())), tuple(entry.pop("forms", ()))
         terms.append(Term(sentence=entry.pop("is"), also=also, forms=forms, **entry))
     return Glossary(tuple(terms), tuple(outline(root)), tuple(faults))
+
+
+def _link(section: Section) -> str:
+    """A link to a section, as the end of a sentence."""
+    return f"[{section.label}]({section.at}){'' if section.label.endswith('?') else '.'}"
 
 
 def _spelt(name: str) -> str:

@@ -26,7 +26,8 @@ ASK = """async queries => {
   const box = document.querySelector('[data-md-component=search-query]');
   const results = document.querySelector('[data-md-component=search-result]');
   const [meta, list] = [results.firstElementChild, results.querySelector('ol')];
-  const frame = () => new Promise(done => setTimeout(done, 4));
+  const frame = () => new Promise(done => setTimeout(done, 1));
+  list.style.display = 'none';  // to be read, not seen: a long list takes long to lay out
   const read = item => [...item.querySelectorAll('a[href]')].map(link => ({
     href: link.href, score: Number(link.firstElementChild.dataset.mdScore),
     title: link.querySelector('h1, h2').textContent, text: link.textContent}));
@@ -41,6 +42,7 @@ ASK = """async queries => {
     while ((old.isConnected || !meta.textContent) && performance.now() < until) await frame();
     answers.push([...list.children].slice(0, 5).map(read));
   }
+  list.style.display = '';
   return answers;
 }"""
 Answer = list[list[dict[str, Any]]]
@@ -91,7 +93,7 @@ def ask(page: Page, address: str) -> Callable[[list[str]], list[Answer]]:
         answers: list[Answer] = page.evaluate(ASK, queries)
         for answer in answers:
             for link in (link for item in answer for link in item):
-                link["href"] = link["href"].removeprefix(address).partition("?")[0]
+                link["href"] = re.sub(r"\?h=[^#]*", "", link["href"].removeprefix(address))
         return answers
 
     return asked
@@ -100,8 +102,7 @@ def ask(page: Page, address: str) -> Callable[[list[str]], list[Answer]]:
 def first(answer: Answer) -> str:
     """Where the best link of the first result leads."""
     best = max(answer[0], key=lambda link: link["score"], default=None) if answer else None
-    where, _, anchor = (best["href"] if best else "nowhere").partition("#")
-    return f"{where}#{anchor}" if anchor else where
+    return str(best["href"]) if best else "nowhere"
 
 
 def entry(term: Term, glossary: Glossary) -> str:
@@ -150,7 +151,7 @@ def test_plurals_and_other_names_lead_there_too(
     wanted = {name: places[term.term] for term in glossary.terms for name in term.also}
     for term in glossary.terms:
         *front, last = term.term.split(" ")
-        if "-" not in last and term.term.islower():
+        if "-" not in term.term and term.term.islower():
             wanted[" ".join([*front, plural(last)])] = places[term.term]
     assert len(wanted) >= 100
     assert missed(wanted, ask(list(wanted)), page_is_enough=True) == []
