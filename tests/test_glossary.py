@@ -104,7 +104,7 @@ def test_a_page_is_read_as_sections_without_its_code() -> None:
     found = sections(CHAPTER, "chapters/01-a-chapter.md")
     assert [s.anchor for s in found] == ["a-chapter", "the-idea", "windows", "inside"]
     assert found[3].path == ("A chapter", "Windows", "Inside")
-    assert found[3].label == "01 A chapter: Inside"
+    assert found[3].label == "01 A chapter › Inside"
     assert "window" not in found[1].prose
     twice = sections("# A\n\n## Same\n\n## Same\n", "a.md")
     assert [s.anchor for s in twice] == ["a", "same", "same_1"]
@@ -173,8 +173,8 @@ def woven(root: Path) -> str:
 def test_a_page_takes_the_entries_in(root: Path) -> None:
     text = woven(root)
     assert '#### entropy <span lang="zh-Hans">熵</span> {#entropy}' in text
-    assert "First used and explained in [01 A chapter: Windows](chapters/01-a-chapter.md#" in text
-    assert "First used in [01 A chapter: The idea](chapters/01-a-chapter.md#the-idea)." in text
+    assert "First used and explained in [01 A chapter › Windows](chapters/01-a-chapter.md#" in text
+    assert "First used in [01 A chapter › The idea](chapters/01-a-chapter.md#the-idea)." in text
     with pytest.raises(PageError, match=r"'\{glossary\}' is not carried out"):
         Weave("See {glossary}", "docs/x.md", Sources(Ledger({}), Bibliography(ROOT / "none.bib")))
 

@@ -49,7 +49,7 @@ class Section:
         page = self.path[0]
         if number := re.match(r"chapters/(\d+)-", self.page):
             page = f"{number[1]} {page}"
-        return page if len(self.path) == 1 else f"{page}: {self.path[-1]}"
+        return page if len(self.path) == 1 else f"{page} › {self.path[-1]}"
 
 
 def outline(root: Path) -> list[Section]:

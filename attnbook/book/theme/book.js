@@ -117,6 +117,10 @@
       element.removeAttribute("tabindex");
       seen.observe(element);
     }
+    // The theme looks at what is searched for when a key goes up: not after a paste, nor when an
+    // input method, as for Chinese, puts a word in.
+    const search = document.querySelector("[data-md-component=search-query]");
+    search?.addEventListener("input", () => search.dispatchEvent(new KeyboardEvent("keyup")));
     let folded = [];
     addEventListener("beforeprint", () => {
       const folds = ".md-content details:not([open], .mkdocstrings-source)";
