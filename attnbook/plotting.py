@@ -224,7 +224,7 @@ def arrow(
     >>> ax.texts[0].arrow_patch.get_linewidth()
     1.6
     """
-    head = {"arrowstyle": "-|>,head_length=0.55,head_width=0.2", "mutation_scale": 20}
+    head = {"arrowstyle": "-|>,head_length=0.55,head_width=0.2", "mutation_scale": 16}
     line = {"linewidth": 3.0 if strong else 1.6, "color": colour, "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", end, start, arrowprops={**head, **line})
 
