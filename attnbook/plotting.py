@@ -204,8 +204,8 @@ def end_labels(ax: Axes, *, gap: float = 6.0) -> None:
 
 def arrow(
     ax: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
+    start: tuple[float | int, float | int],
+    end: tuple[float | int, float | int],
     *,
     colour: str = INK,
     strong: bool = False,
