@@ -289,7 +289,7 @@ for panel, d in zip(panels, LOOKUP_WIDTHS, strict=True):
     panel.set_xticklabels(["0.01", "0.1"])
     panel.minorticks_off()
 panels[0].set_ylabel("best accuracy, worst seed")
-panels[0].legend(loc="lower right", fontsize=9)
+panels[0].legend(loc="lower right", fontsize=plotting.SMALL)
 figure
 
 # %% [markdown]
