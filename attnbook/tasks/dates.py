@@ -20,9 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
+from attnbook.tasks import symbols
+from attnbook.tasks.symbols import Batch, Vocabulary
 
 try:
     from babel import Locale, UnknownLocaleError
@@ -36,10 +35,8 @@ except ImportError as error:  # pragma: no cover - tested in a fresh interpreter
 __all__ = [
     "HELD_OUT",
     "LOCALES",
-    "Batch",
     "Dates",
     "Example",
-    "Vocabulary",
     "ambiguous",
     "cldr_version",
     "patterns",
@@ -65,14 +62,6 @@ class Example(NamedTuple):
     text: str
     iso: str
     locale: str
-
-
-class Batch(NamedTuple):
-    """Examples as symbols: source `(B, S)` padded at the end, lengths `(B,)`, target `(B, T)`."""
-
-    source: Int[Tensor, "B S"]
-    lengths: Int[Tensor, " B"]
-    target: Int[Tensor, "B T"]
 
 
 def cldr_version() -> str:
@@ -134,48 +123,6 @@ def ambiguous(locales: tuple[str, ...]) -> frozenset[str]:
     return frozenset(clashes)
 
 
-class Vocabulary:
-    """Characters to symbols and back; 0 pads, 1 starts, 2 ends.
-
-    Raises:
-        ValueError: (from `encode`) the text is empty or has a character outside the vocabulary.
-
-    >>> vocabulary = Vocabulary("0123456789-")
-    >>> vocabulary.encode("20-")
-    [5, 3, 13]
-    >>> vocabulary.decode([5, 3, 2, 0])
-    '20'
-    """
-
-    PAD, START, END = 0, 1, 2
-
-    def __init__(self, characters: Iterable[str]) -> None:
-        self.characters = "".join(dict.fromkeys("".join(characters)))
-        self._symbol = {c: i for i, c in enumerate(self.characters, start=3)}
-
-    def __len__(self) -> int:
-        return len(self.characters) + 3
-
-    def encode(self, text: str) -> list[int]:
-        """The symbols of a text, one for each character."""
-        if not text:
-            raise ValueError("text must not be empty")
-        unknown = sorted(set(text) - self._symbol.keys())
-        if unknown:
-            raise ValueError(f"text {text!r} has characters outside the vocabulary: {unknown}")
-        return [self._symbol[c] for c in text]
-
-    def decode(self, symbols: Iterable[int]) -> str:
-        """The text up to the first end symbol; padding and start symbols are left out."""
-        text = []
-        for symbol in symbols:
-            if symbol == self.END:
-                break
-            if symbol > self.END:
-                text.append(self.characters[symbol - 3])
-        return "".join(text)
-
-
 class Dates:
     """Human dates to ISO dates: training and test sets, and a locale held out.
 
@@ -225,7 +172,7 @@ class Dates:
         if not 0 < cut < len(days):
             raise ValueError(f"test_share must leave both sets non-empty, got {test_share}")
         self.test_dates, self.train_dates = days[:cut], days[cut:]
-        self.source = Vocabulary(["0123456789", *sorted(_characters(self.locales))])
+        self.source = Vocabulary([*"0123456789", *sorted(_characters(self.locales))])
         self.target = Vocabulary("0123456789-")
 
     def train(self, n: int, seed: int) -> list[Example]:
@@ -251,12 +198,9 @@ class Dates:
         """
         if not examples:
             raise ValueError("examples must not be empty")
-        sources = [torch.tensor(self.source.encode(e.text)) for e in examples]
-        targets = [torch.tensor([*self.target.encode(e.iso), Vocabulary.END]) for e in examples]
-        return Batch(
-            torch.nn.utils.rnn.pad_sequence(sources, batch_first=True),
-            torch.tensor([len(s) for s in sources]),
-            torch.nn.utils.rnn.pad_sequence(targets, batch_first=True),
+        return symbols.pad(
+            [self.source.encode(e.text) for e in examples],
+            [self.target.encode(e.iso) for e in examples],
         )
 
     def batches(self, size: int, seed: int, pool: int = 20) -> Iterator[Batch]:
@@ -267,17 +211,14 @@ class Dates:
         Raises:
             ValueError: size or pool is below 1.
         """
-        for name, number in (("size", size), ("pool", pool)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
-        return self._batches(size, random.Random(seed), pool)
-
-    def _batches(self, size: int, draw: random.Random, pool: int) -> Iterator[Batch]:
-        while True:
-            examples = self._draw(self.train_dates, self.locales, size * pool, draw)
-            examples.sort(key=lambda e: len(e.text))
-            for i in draw.sample(range(pool), pool):
-                yield self.batch(examples[i * size : (i + 1) * size])
+        return symbols.batches(
+            lambda n, draw: self._draw(self.train_dates, self.locales, n, draw),
+            self.batch,
+            lambda example: len(example.text),
+            size=size,
+            seed=seed,
+            pool=pool,
+        )
 
     def _draw(
         self, days: Sequence[datetime.date], locales: Sequence[str], n: int, draw: random.Random

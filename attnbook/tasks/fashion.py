@@ -8,18 +8,14 @@ Fashion-MNIST is copyright 2017 Zalando SE, under the MIT licence, which is insi
 beside it.
 """
 
-import io
-import tarfile
 from collections.abc import Mapping
-from functools import cache
-from hashlib import sha256
-from importlib import resources
-from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from attnbook.tasks.archive import shipped
 
 __all__ = ["CLASSES", "SHA256", "Fashion", "Images", "draw", "load"]
 
@@ -65,7 +61,7 @@ def load() -> Fashion:
     >>> CLASSES[train.labels[0]], train.pixels.max().item()
     ('Ankle boot', 1.0)
     """
-    files = _files()
+    files = shipped("fashion.tar.xz", SHA256)
     return Fashion(_images(files, "train"), _images(files, "t10k"))
 
 
@@ -109,27 +105,3 @@ def _images(files: Mapping[str, bytes], split: str) -> Images:
         torch.frombuffer(pixels, dtype=torch.uint8).reshape(len(labels), 28, 28) / 255,
         torch.frombuffer(labels, dtype=torch.uint8).long(),
     )
-
-
-@cache
-def _files() -> dict[str, bytes]:
-    return read(resources.files("attnbook.tasks") / "data" / "fashion.tar.xz")
-
-
-def read(path: Traversable) -> dict[str, bytes]:
-    """The files of the archive, if it is the one that was published."""
-    try:
-        packed = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path.name} is not in this installation of attnbook; install it again"
-        ) from None
-    found = sha256(packed).hexdigest()
-    if found != SHA256:
-        raise ValueError(
-            f"{path.name} is damaged: its SHA-256 is {found}, expected {SHA256}; "
-            "install attnbook again"
-        )
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        members = {member.name: archive.extractfile(member) for member in archive}
-        return {name: file.read() for name, file in members.items() if file is not None}

@@ -14,12 +14,12 @@ from attnbook.tasks.dates import (
     HELD_OUT,
     LOCALES,
     Dates,
-    Vocabulary,
     ambiguous,
     cldr_version,
     patterns,
     render,
 )
+from attnbook.tasks.symbols import Vocabulary
 
 ALL = (*LOCALES, HELD_OUT)
 SMALL = {"locales": ("en", "fr"), "held_out": "es", "last": datetime.date(1910, 12, 31)}
@@ -163,13 +163,6 @@ def test_batches_of_a_pool_hold_neighbours_in_length(dates):
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 
-def test_symbols_0_1_2_are_reserved():
-    vocabulary = Vocabulary("ab")
-    assert len(vocabulary) == 5
-    assert vocabulary.encode("ab") == [3, 4]
-    assert vocabulary.decode([1, 4, 0, 3, 2, 3]) == "ba"
-
-
 def test_cldr_version_is_that_of_babel():
     from babel.core import get_global
 
@@ -188,8 +181,6 @@ def test_cldr_version_is_that_of_babel():
         (lambda: Dates(last=datetime.date(1899, 1, 1)), "first must not be after last"),
         (lambda: Dates(test_share=0.0), "test_share must leave both sets non-empty, got 0.0"),
         (lambda: Dates(test_share=1.0), "test_share must leave both sets non-empty, got 1.0"),
-        (lambda: Vocabulary("ab").encode(""), "text must not be empty"),
-        (lambda: Vocabulary("ab").encode("a?"), "'a\\?' has characters outside .*: \\['\\?'\\]"),
         (lambda: Dates(**SMALL).batch([]), "examples must not be empty"),
         (lambda: Dates(**SMALL).batches(4, 0, pool=0), "pool must be at least 1, got 0"),
         (lambda: Dates(**SMALL).batches(0, 0), "size must be at least 1, got 0"),
