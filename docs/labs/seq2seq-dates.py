@@ -17,9 +17,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from attnbook import Attended, plotting
+from attnbook.bahdanau import BahdanauDecoder, rnn_encdec, rnn_search
 from attnbook.book.labs import save
 from attnbook.recurrent import Encoder
-from attnbook.seq2seq import Decoder, Seq2Seq, rnn_encdec, rnn_search
+from attnbook.seq2seq import Seq2Seq
 from attnbook.tasks.dates import Dates, Example, cldr_version, patterns, render
 from attnbook.training import train
 
@@ -134,7 +135,7 @@ class BothEnds(nn.Module):
 
 
 def both_ends(n=67, m=32):
-    decoder = Decoder(len(dates.target), m, n, n // 2, BothEnds())
+    decoder = BahdanauDecoder(len(dates.target), m, n, n // 2, BothEnds())
     return Seq2Seq(Encoder(len(dates.source), m, n), decoder)
 
 
