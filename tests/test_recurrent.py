@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from building import as_installed
 from torch import nn
 
-from attnbook.recurrent import Encoder, GatedUnit
+from attnbook.recurrent import Encoder, GatedUnit, StackedEncoder
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,47 @@ def encoder_by_the_paper(encoder, source):
     ahead = states(encoder.forward_drive, encoder.forward_unit, source)
     back = states(encoder.backward_drive, encoder.backward_unit, source[::-1])[::-1]
     return torch.stack([torch.cat(pair) for pair in zip(ahead, back, strict=True)])
+
+
+def lstm_by_its_equations(W_ih, W_hh, b_ih, b_hh, x, h, c):
+    """Zaremba, Sutskever, Vinyals 2014, section 3.1, one unit at a time: the next (h, c)."""
+    n = len(h)
+
+    def drive(block, k):  # torch's blocks: i, f, g, o
+        row = block * n + k
+        total = float(b_ih[row] + b_hh[row])
+        for j in range(len(x)):
+            total += float(W_ih[row, j]) * float(x[j])
+        for j in range(n):
+            total += float(W_hh[row, j]) * float(h[j])
+        return total
+
+    def sigm(z):
+        return 1 / (1 + math.exp(-z))
+
+    new_h, new_c = torch.zeros(n).double(), torch.zeros(n).double()
+    for k in range(n):
+        i, f, o = (sigm(drive(block, k)) for block in (0, 1, 3))
+        new_c[k] = f * float(c[k]) + i * math.tanh(drive(2, k))
+        new_h[k] = o * math.tanh(float(new_c[k]))
+    return new_h, new_c
+
+
+@torch.no_grad()
+def stacked_by_its_equations(encoder, source):
+    """For one sentence without padding: the top states, and the last (h, c) of each layer."""
+    x, last = [encoder.embed.weight[symbol] for symbol in source], []
+    for layer in range(encoder.lstm.num_layers):
+        names = [f"{kind}_l{layer}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        parameters = [getattr(encoder.lstm, name) for name in names]
+        h = c = torch.zeros(encoder.lstm.hidden_size).double()
+        above = []
+        for step in x:
+            h, c = lstm_by_its_equations(*parameters, step, h, c)
+            above.append(h)
+        last.append((h, c))
+        x = above
+    return x, last
 
 
 def test_gated_unit_is_not_torch_gru_but_agrees_where_nothing_is_reset():
@@ -113,6 +156,34 @@ def test_padded_batch_equals_single_sentences():
         torch.testing.assert_close(batch.first_backward[i], single.first_backward[0])
 
 
+def test_stacked_encoder_is_that_of_its_equations():
+    encoder = StackedEncoder(symbols=7, embed_dim=3, hidden_dim=4, layers=3).double()
+    source = [5, 1, 6, 6, 2]
+    found = encoder(torch.tensor([source]), torch.tensor([5]))
+    states, last = stacked_by_its_equations(encoder, source)
+    torch.testing.assert_close(found.annotations[0], torch.stack(states))
+    for layer, (h, c) in enumerate(last):
+        torch.testing.assert_close(found.hidden[0, layer], h)
+        torch.testing.assert_close(found.cell[0, layer], c)
+
+
+def test_padded_batch_of_the_stacked_encoder_equals_single_sentences():
+    """In any order of lengths; the last states are those after the last true symbol."""
+    encoder = StackedEncoder(symbols=7, embed_dim=3, hidden_dim=4, layers=2).double()
+    sentences = [[3], [5, 1, 6, 6, 2], [4, 4, 1]]
+    lengths = torch.tensor([len(s) for s in sentences])
+    batch = encoder(torch.tensor([s + [0] * (6 - len(s)) for s in sentences]), lengths)
+    other = encoder(torch.tensor([s + [6] * (6 - len(s)) for s in sentences]), lengths)
+    assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+    assert batch.mask.sum(-1).squeeze(1).tolist() == lengths.tolist()
+    for i, s in enumerate(sentences):
+        single = encoder(torch.tensor([s]), torch.tensor([len(s)]))
+        torch.testing.assert_close(batch.annotations[i, : len(s)], single.annotations[0])
+        assert (batch.annotations[i, len(s) :] == 0).all()
+        torch.testing.assert_close(batch.hidden[i], single.hidden[0])
+        torch.testing.assert_close(batch.cell[i], single.cell[0])
+
+
 def test_gradients_of_the_encoder():
     encoder = Encoder(symbols=4, embed_dim=2, hidden_dim=2).double()
     source, lengths = torch.tensor([[3, 1, 2], [2, 0, 0]]), torch.tensor([3, 1])
@@ -135,11 +206,12 @@ def test_gradients_of_the_encoder():
         ([[1, 2]], [1, 2], ValueError, r"lengths must have shape \(1,\), one for each source"),
     ],
 )
-def test_clear_errors(source, lengths, error, message):
+@pytest.mark.parametrize("kind", ["Encoder", "StackedEncoder"])
+def test_clear_errors(kind, source, lengths, error, message):
     with as_installed():
-        from attnbook.recurrent import Encoder
+        from attnbook import recurrent
 
-        encoder = Encoder(symbols=7, embed_dim=3, hidden_dim=4)
+        encoder = getattr(recurrent, kind)(symbols=7, embed_dim=3, hidden_dim=4)
         with pytest.raises(error, match=message):
             encoder(torch.tensor(source), torch.tensor(lengths))
 
