@@ -6,11 +6,9 @@ from building import as_installed
 from test_recurrent import encoder_by_the_paper, gated_unit_by_the_paper
 from torch import nn
 
-from attnbook import attend
 from attnbook.bahdanau import BahdanauAttention, BahdanauDecoder, rnn_encdec, rnn_search
 from attnbook.core import Attended
 from attnbook.recurrent import Encoder
-from attnbook.scores import Location
 from attnbook.seq2seq import Seq2Seq
 
 START = 1
@@ -80,46 +78,6 @@ def test_model_is_that_of_the_paper(make):
         torch.testing.assert_close(decoded.weights[0], weights)
     else:
         assert decoded.weights is None
-
-
-def weights_for(attention, state, annotations):
-    return attention(state, attention.project(annotations), annotations, None).weights[:, 0]
-
-
-def contract_reads_the_encoder(attention):
-    """Changing one annotation changes the weights, and moves weight at that position."""
-    state, annotations = torch.randn(1, 4).double(), torch.randn(1, 5, 8).double()
-    before = weights_for(attention, state, annotations)
-    for j in range(5):
-        changed = annotations.clone()
-        changed[0, j] += torch.randn(8)
-        assert not torch.allclose(weights_for(attention, state, changed)[0, j], before[0, j])
-
-
-def contract_no_order(attention):
-    """The weights of shuffled annotations are the shuffled weights."""
-    state, annotations = torch.randn(1, 4).double(), torch.randn(1, 5, 8).double()
-    order = torch.tensor([3, 0, 4, 1, 2])
-    shuffled = weights_for(attention, state, annotations[:, order])
-    torch.testing.assert_close(shuffled, weights_for(attention, state, annotations)[:, order])
-
-
-class FakeAttention(BahdanauAttention):
-    """What is often sold under the paper's name: a softmax over positions from the state alone."""
-
-    def __init__(self):
-        super().__init__(4, 8, 4)
-        self.location = Location(4, 10)
-
-    def forward(self, state, keys, annotations, mask):
-        return attend(state.unsqueeze(1), keys, annotations, score=self.location, mask=mask)
-
-
-@pytest.mark.parametrize("contract", [contract_reads_the_encoder, contract_no_order])
-def test_attention_reads_the_encoder_and_the_fake_does_not(contract):
-    contract(BahdanauAttention(4, 8, 4).double())
-    with pytest.raises(AssertionError):
-        contract(FakeAttention().double())
 
 
 class Recorder(BahdanauAttention):
