@@ -52,7 +52,7 @@ def encoder_by_the_paper(encoder, source):
 
 
 def lstm_by_its_equations(W_ih, W_hh, b_ih, b_hh, x, h, c):
-    """Zaremba, Sutskever, Vinyals 2014, section 3.1, one unit at a time: the next (h, c)."""
+    """The LSTM without peepholes, one unit at a time: the next (h, c)."""
     n = len(h)
 
     def drive(block, k):  # torch's blocks: i, f, g, o
