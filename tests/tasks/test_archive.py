@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from attnbook.tasks import cmudict, fashion
+from attnbook.tasks import cmudict, fashion, synopses
 from attnbook.tasks.archive import read, shipped
 
 DATA = Path(__file__).parents[2] / "attnbook" / "tasks" / "data"
-ARCHIVES = {"fashion.tar.xz": fashion.SHA256, "cmudict.tar.xz": cmudict.SHA256}
+ARCHIVES = {f"{m.__name__.split('.')[-1]}.tar.xz": m.SHA256 for m in (cmudict, fashion, synopses)}
 
 
 def test_every_archive_is_here():
