@@ -69,19 +69,20 @@ def subset(path: Path) -> list[tuple[str, bytes]]:
 
 
 def pack(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A tar archive without dates and owners, compressed."""
+    """A tar archive without dates and owners."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in files:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return lzma.compress(plain.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+    return plain.getvalue()
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    TARGET.write_bytes(pack(subset(Path(sys.argv[1]))))
+    packed = pack(subset(Path(sys.argv[1])))
+    TARGET.write_bytes(lzma.compress(packed, preset=9 | lzma.PRESET_EXTREME))
     print(f"{TARGET.name}: {TARGET.stat().st_size:,} bytes")
     print(f"sha256 {sha256(TARGET.read_bytes()).hexdigest()}")

@@ -17,6 +17,7 @@ Run again, it gives the same files inside the archive; the archive's own bytes m
 version of liblzma.
 """
 
+import lzma
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -157,6 +158,7 @@ def subset(folder: Path) -> list[tuple[str, bytes]]:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    TARGET.write_bytes(pack(subset(Path(sys.argv[1]))))
+    packed = pack(subset(Path(sys.argv[1])))
+    TARGET.write_bytes(lzma.compress(packed, preset=9 | lzma.PRESET_EXTREME))
     print(f"{TARGET.name}: {TARGET.stat().st_size:,} bytes")
     print(f"sha256 {sha256(TARGET.read_bytes()).hexdigest()}")
