@@ -3,19 +3,20 @@
 Written from Luong, Pham, Manning 2015 ("the paper" below), whose symbols it uses. `B` sequences,
 `S` source and `T` target positions, `n` hidden units, `m` embedding width.
 
-    state    h_t = top layer of LSTM(h_{t-1}; y_{t-1}, h~_{t-1})   (B, n), h~ with input feeding
-    weights  a_t(s) = softmax_s(score(h_t, h_s))                   (B, S), equation 7
-    context  c_t = sum_s a_t(s) h_s                                (B, n)
-    output   h~_t = tanh(W_c [c_t; h_t])                           (B, n), equation 5
-             p(y_t) = softmax(W_s h~_t)                            (B, symbols), equation 6
+    state    h_t = LSTM(h_{t-1}; y_{t-1}, h~_{t-1})    (B, n), top layer
+    weights  a_t(s) = softmax_s(score(h_t, h_s))       (B, S), equation 7
+    context  c_t = sum_s a_t(s) h_s                    (B, n)
+    output   h~_t = tanh(W_c [c_t; h_t])               (B, n), equation 5
+             p(y_t) = softmax(W_s h~_t)                (B, symbols), equation 6
 
-The query is the decoder's state **after** the step. The paper leaves open, and we choose:
+Without input feeding `h~_{t-1}` is no input of the state. The query is the decoder's state **after** the step. The paper leaves open, and we choose:
 
 - `h~_0 = 0`, and the decoder starts from the encoder's last state and cell, layer by layer.
 - Positions `s` and steps `t` are counted from 1.
 - A source longer than `Location` was built for is an error; the paper ignores its last words.
-- The window of `LocalP` is centred at the real number `p_t`; the authors' own program centres it at
-  `p_t` rounded down, and stops at the last position where `p_t = t` would pass it, as `local_m`.
+- The window of `local_m` stays at the last position when `t` has passed it, as in the program that
+  the authors published.
+- The window of `LocalP` is centred at the real number `p_t`; that program rounds it down.
 - Neither dropout nor a reversed source. Parameters start as torch starts them.
 """
 
@@ -52,7 +53,7 @@ def local_m(half_width: int) -> Window:
     """Make the monotonic window: at step `t` the positions within `half_width` of `p_t = t`.
 
     Args:
-        half_width: `D`, at least 0. From the step on that is the last position, `p_t` stays there.
+        half_width: `D`, at least 0. When `t` has passed the last position, `p_t` stays on it.
 
     Raises:
         ValueError: half_width is negative.
@@ -60,8 +61,9 @@ def local_m(half_width: int) -> Window:
     Source:
         Luong, Pham, Manning 2015, section 3.2, "local-m"; `D = 10` there.
 
+    >>> query, steps = torch.zeros(1, 4, 2), torch.arange(1, 5)[None]
     >>> three_of_four = torch.tensor([[[True, True, True, False]]])
-    >>> near, _ = local_m(1)(torch.zeros(1, 4, 2), torch.arange(1, 5)[None], three_of_four)
+    >>> near, _ = local_m(1)(query, steps, three_of_four)
     >>> (near & three_of_four).int()
     tensor([[[1, 1, 0, 0],
              [1, 1, 1, 0],
