@@ -9,8 +9,8 @@ Written from Luong, Pham, Manning 2015 ("the paper" below), whose symbols it use
     output   h~_t = tanh(W_c [c_t; h_t])               (B, n), equation 5
              p(y_t) = softmax(W_s h~_t)                (B, symbols), equation 6
 
-Without input feeding `h~_{t-1}` is no input of the state. The query is the decoder's state **after**
-the step. The paper leaves open, and we choose:
+Without input feeding `h~_{t-1}` is no input of the state. The query is the decoder's state
+**after** the step. The paper leaves open, and we choose:
 
 - `h~_0 = 0`, and the decoder starts from the encoder's last state and cell, layer by layer.
 - Positions `s` and steps `t` are counted from 1.
