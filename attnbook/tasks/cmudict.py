@@ -136,8 +136,7 @@ class Spellings:
 def distance(one: Sequence[str], other: Sequence[str]) -> int:
     """The fewest insertions, deletions and substitutions that turn one into the other.
 
-    Source:
-        Levenshtein 1966; the dynamic programme of Wagner and Fischer 1974.
+    It is Levenshtein's distance, by dynamic programming: O(len(one) len(other)).
 
     >>> distance("K AE T".split(), "K AH T S".split())
     2
