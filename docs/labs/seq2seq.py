@@ -146,10 +146,10 @@ figure
 # %% [markdown]
 # ## Why location falls behind
 #
-# A score that compares can find "the letter before the one just written" wherever it is. Location
-# must name the place by its number, and each number is learnt apart from the others: row 20 of its
-# matrix has a gradient from words of 20 letters alone, one word in twenty. So it should fail first
-# where the words are long. The share of first letters that are right, which are at place `S`:
+# A score that compares can look for a letter. Location must name the place by its number, and to
+# name it exactly the state must count exactly: its map is spread out, as the figure shows. Nor can
+# it name a place that no word of the training set had. The share of first letters that are right,
+# which are at place `S`, the end:
 
 
 # %%
