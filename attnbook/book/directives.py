@@ -7,12 +7,13 @@ CLAIM = re.compile(r"\{claim(?P<words>[^{}]*)\}")
 SOURCE = re.compile(r"^(?P<prefix>[> \t]*)\{source\s+(?P<name>[^\s{}]+)\s*\}[ \t]*$", re.M)
 BOARD = re.compile(r"^\{scoreboard\}[ \t]*$", re.M)
 GLOSSARY = re.compile(r"^\{glossary\}[ \t]*$", re.M)
+MILESTONES = re.compile(r"^\{milestones (?P<first>\d{4}) (?P<last>\d{4})\}[ \t]*$", re.M)
 LIST = re.compile(r"^\\bibliography[ \t]*$", re.M)
 TABLE = re.compile(r"^(?P<prefix>[> \t]*)Table: (?=.*\{#(?P<id>tbl-[a-z0-9-]+)\}[ \t]*$)", re.M)
 TABLE_END = re.compile(r"[ \t]*\{#tbl-[a-z0-9-]+\}[ \t]*$", re.M)
 # What would be left on the page as it is: written or placed wrongly, or a key without its brackets.
 LOOSE = re.compile(
-    r"(?<![\w^_}\\$])\{\s*(?:source|scoreboard|glossary|claim)(?:\s[^{}\n]*\}?|\})"
+    r"(?<![\w^_}\\$])\{\s*(?:source|scoreboard|glossary|milestones|claim)(?:\s[^{}\n]*\}?|\})"
     r"|\\bibliography\b|^[> \t]*Table:.*$"
     r"|(?<![\w@./])@[a-z]+\d{4}[a-z]\w*",
     re.M,
@@ -25,6 +26,7 @@ _FORMS = {
     "{source": "it is written {source attnbook.module.name}, alone on its line",
     "{scoreboard": "it stands alone on its line, at its beginning",
     "{glossary": "it stands alone on its line, at its beginning",
+    "{milestones": "it is written {milestones 2013 2015}, alone on its line",
     "{claim": "it is written {claim stem/name}",
     "\\": "it stands alone on its line, at its beginning",
     "Table": "the line above a table is of the form 'Table: caption {#tbl-name}'",

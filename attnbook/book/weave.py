@@ -6,8 +6,8 @@ r"""A page's Markdown with marks where the book puts something, and its HTML wit
 
 Replaced are fences (set here, by Pygments, so that every block of the site looks and copies alike),
 figures and tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`, `{glossary}`,
-`[@key]`, `\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a
-fence, in `inline code` or in a comment is left alone.
+`{milestones ...}`, `[@key]`, `\bibliography`, and the line `Table: caption {#tbl-name}` above a
+table. What stands in a fence, in `inline code` or in a comment is left alone.
 """
 
 import re
@@ -16,7 +16,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import urljoin
 
-from attnbook.book import blockhtml, directives, glossary, quotes, sources
+from attnbook.book import blockhtml, directives, glossary, milestones, quotes, sources
 from attnbook.book.citations import PATTERN, Bibliography
 from attnbook.book.claims import Ledger, LedgerError
 from attnbook.book.drawn import Drawn
@@ -173,6 +173,7 @@ class Weave:
                 lambda match, line: self._prose(scoreboard(self.sources.ledger), line),
             ),
             (directives.GLOSSARY, self._glossary),
+            (directives.MILESTONES, self._milestones),
             (PATTERN, self._citation),
             (directives.LIST, self._bibliography),
             (directives.TABLE, self._table),
@@ -189,6 +190,13 @@ class Weave:
         if problems := found.problems():
             raise PageError(self.page, line, "\n".join(["docs/glossary.toml:", *problems]))
         return self._prose(found.markdown(), line)
+
+    def _milestones(self, match: re.Match[str], line: int) -> str:
+        try:
+            table = milestones.table(int(match["first"]), int(match["last"]))
+        except ValueError as error:
+            raise PageError(self.page, line, str(error)) from None
+        return self._prose(table, line)
 
     def _claim(self, match: re.Match[str], line: int) -> str:
         words = match["words"].split()
