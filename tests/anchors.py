@@ -21,11 +21,7 @@ def headings() -> dict[str, set[str]]:
 
 
 def pieces(text: str) -> set[str]:
-    """The anchors of the figures and tables of a page: `fig-...` and `tbl-...`.
-
-    >>> sorted(pieces("Table: One. {#tbl-one}\\n\\n| a |\\n|---|\\n"))
-    ['tbl-one']
-    """
+    """The anchors of the figures and tables of a page: `fig-...` and `tbl-...`."""
     found = {f"fig-{b.fig}" if b.fig else f"tbl-{b.table}" for b in parse(text) if b.fig or b.table}
     prose, position = "", 0
     for fence in fences(text):
