@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnbook.book.blocks import PageError
-from attnbook.book.catalogue import ENDING, JOINER, catalogue
+from attnbook.book.catalogue import BEHIND, ENDING, JOINER, catalogue, mend, slips
 from attnbook.book.citations import Bibliography
 from attnbook.book.claims import Ledger
 from attnbook.book.glossary import HAN, Glossary, Term, read
@@ -179,6 +179,25 @@ def test_a_page_takes_the_entries_in(root: Path) -> None:
         Weave("See {glossary}", "docs/x.md", Sources(Ledger({}), Bibliography(ROOT / "none.bib")))
 
 
+def test_what_is_mended_in_the_search_must_be_there(tmp_path: Path) -> None:
+    worker = tmp_path / "assets" / "javascripts" / "workers" / "search.1234.min.js"
+    worker.parent.mkdir(parents=True)
+    worker.write_text("{var s=r[i],o=this.edges[s];e=e+s+o.id}return e}", encoding="utf-8")
+    mend(tmp_path)
+    assert worker.read_text("utf-8") == '{var s=r[i],o=this.edges[s];e=e+s+o.id+" "}return e}'
+    with pytest.raises(ValueError, match=r"search\.1234\.min\.js: found 0 places to mend"):
+        mend(tmp_path)
+
+
+def test_a_slip_is_meant_for_the_shortest_name_and_is_no_word_of_another(root: Path) -> None:
+    names = ("soft attention", "attention", "score", "scores-only")
+    found = slips(Glossary(tuple(Term(name, "词", "") for name in names)))
+    assert found["atention"].term == "attention"
+    assert found["socre"].term == "score"
+    assert "score" not in found  # "scores" with a letter left out
+    assert "scor" not in found  # a beginning of a word is found without it
+
+
 def test_the_search_knows_the_names(root: Path) -> None:
     text = PAGE.replace('zh = "查询"', 'zh = "查询向量"\nalso = ["request vector"]')
     (root / "docs" / "glossary.toml").write_text(text, encoding="utf-8")
@@ -203,6 +222,9 @@ def test_the_search_knows_the_names(root: Path) -> None:
         f"查询向量{JOINER}",
         f"询向量{ENDING}",
         f"向量{ENDING}",
+        *(f"查询向量{word}{ENDING}" for word in BEHIND),
     }
     assert f"attention{JOINER}soft{JOINER}" in soft["names"]
+    assert {"qeury", "qery", "querry"} <= set(idea["slips"].split())
+    assert {"atention", "attenton", "sotf"} - set(soft["slips"].split()) == {"sotf"}  # too short
     assert all(HAN.search(word) for word in soft["chinese"].split())

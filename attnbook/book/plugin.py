@@ -26,7 +26,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
 
 from attnbook.book import assets, claims, labpages, maths, published, quotes, reading, snippets
-from attnbook.book.catalogue import name_sections
+from attnbook.book.catalogue import mend, name_sections
 from attnbook.book.citations import Bibliography
 from attnbook.book.drawn import Drawn, results
 from attnbook.book.fences import PageError
@@ -235,6 +235,7 @@ class BookPlugin(BasePlugin[BookConfig]):
             self._about,
         )
         (site / "llms.txt").write_text(text, encoding="utf-8")
+        mend(site)
         assets.font(self._characters, self._cache, site / assets.FOLDER)
         assets.card(self._cache, site / assets.FOLDER)
         assets.forget(self._cache)
