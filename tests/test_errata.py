@@ -16,7 +16,7 @@ ITEMS = {
     "began with translation": "attention-began-with-machine-translation",
     "networks of 2006": "2006-convolutional-networks-and-regression-networks-rnn",
     "references that do not exist": "it-is-in-a-list-of-references-so-it-exists",
-    "additive attention": "additive-attention-is-softmaxqkt-sqrtd-v-q",
+    "additive attention": "additive-attention-is-softmaxqktd-v-q",
     "two scores of Luong": "luong-proposed-two-scores-dot-and-concat",
     "cross-attention": "cross-attention-has-another-formula",
     "values in the weights": "weights-come-from-the-similarity-of-query-key-and-value",
