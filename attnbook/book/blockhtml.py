@@ -108,10 +108,21 @@ def scrolling(table: str, name: str = "", caption: str = "") -> str:
     anchor = f' id="{name}"' if name else ""
     table = table.replace("<table", f'<table class="book-grid"{label}', 1)  # the theme leaves it be
     table = re.sub(r"<th\b[^>]*>\s*</th>", "<td></td>", table)  # an empty cell is no heading
+    table = re.sub(r"<td\b([^>]*)>(.*?)</td>", _sized, table, flags=re.S)
     above = f'<figcaption id="{name}-caption">{caption}</figcaption>\n' if caption else ""
     box = f'<div class="book-scroll" data-scroll="table">{table}</div>'
     tag = "figure" if caption else "div"
     return f'<{tag} class="book-table"{anchor}>{above}{box}</{tag}>'
+
+
+def _sized(cell: re.Match[str]) -> str:
+    """A cell of several words, which on a narrow screen gets a width for several letters."""
+    words = " ".join(re.sub("<[^>]+>|\\\\[()]", "", cell[2]).split())
+    if len(words) < 20 or "class=" in cell[1]:
+        return cell[0]
+    return (
+        f'<td class="{"book-words" if len(words) < 80 else "book-prose"}"{cell[1]}>{cell[2]}</td>'
+    )
 
 
 def _text(text: str) -> str:

@@ -37,6 +37,7 @@ _ARITHMATEX = re.compile(
 )
 _LOW_ROOT = re.compile(r"<msqrt>(<m[in]>(?:[^<&]{1,2}|&\w+;)</m[in]>)</msqrt>")
 _MATH = re.compile(r"<math\b.*?</math>", re.S)
+_CLINGING = re.compile(r"([(\[“‘]*)(<math\b(?:(?!</math>).)*</math>)([)\].,;:?!%”’]*)", re.S)
 _WIDE, _LONG = 26, 20
 _BREAKS = set("=≤≥≠≈∼∝∈→↦,<>≔")
 
@@ -102,6 +103,8 @@ def convert(html: str, page: str = "") -> str:
 
     >>> convert('<p>Width <span class="arithmatex">\\(d\\)</span></p>')
     '<p>Width <math><mi>d</mi></math></p>'
+    >>> convert('<p>of <span class="arithmatex">\\(d\\)</span>.</p>')
+    '<p>of <span class="book-short"><math><mi>d</mi></math>.</span></p>'
     """
 
     def replace(match: re.Match[str]) -> str:
@@ -109,7 +112,13 @@ def convert(html: str, page: str = "") -> str:
         latex = entities.unescape(match["display"] if display else match["inline"])
         return mathml(latex, display=display, page=page)
 
-    return _ARITHMATEX.sub(replace, html)
+    return _CLINGING.sub(_together, _ARITHMATEX.sub(replace, html))
+
+
+def _together(match: re.Match[str]) -> str:
+    """A formula and the signs that touch it, which a line's end must not part."""
+    whole = match.group()
+    return f'<span class="book-short">{whole}</span>' if match[1] or match[3] else whole
 
 
 def characters(html: str) -> set[str]:

@@ -291,6 +291,43 @@ def test_captions_are_whole_on_a_narrow_screen(site: Path, address: str, browser
     assert not cut
 
 
+def test_columns_of_words_are_wide_enough_on_a_narrow_screen(
+    site: Path, address: str, browser: Browser
+) -> None:
+    """No word or citation of a table is cut in two, and a cell is not a tower of words."""
+    context = browser.new_context(viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    seen, bad = 0, {}
+    for name in html_pages(site):
+        page.goto(address + name)
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        cells = page.evaluate(
+            """() => [...document.querySelectorAll('.book-grid td')].filter(
+              e => e.textContent.trim().length > 30).map(
+              e => [e.clientWidth, getComputedStyle(e.querySelector('a') || e).wordBreak,
+                    e.textContent.trim().slice(0, 40)])"""
+        )
+        seen += len(cells)
+        if wrong := [c for c in cells if c[0] < 80 or c[1] != "normal"]:
+            bad[name] = wrong[:3]
+    context.close()
+    assert seen > 50
+    assert not bad
+
+
+def test_no_line_begins_with_the_stop_behind_a_formula(
+    address: str, watched: Callable[[str], Watched]
+) -> None:
+    page = watched(address + "chapters/03-scores.html").page
+    loose = page.evaluate(
+        """() => [...document.querySelectorAll('article p math')].filter(
+          e => /^[.,;:)]/.test(e.nextSibling?.data ?? '') &&
+            getComputedStyle(e.parentElement).whiteSpace !== 'nowrap').map(
+          e => e.parentElement.textContent.slice(0, 60))"""
+    )
+    assert not loose
+
+
 # Presses every button of a page, and reads the clipboard after each.
 PRESS = """async () => {
   const all = [];
