@@ -24,7 +24,7 @@ from math_core import LatexError, LatexToMathML
 
 FAMILY = "Book Math"
 FONT_FILE = "book-math.woff2"
-# Browsers leave room behind a root for the widest form of its sign. Over a single letter, as in √d,
+# Browsers leave room behind a root for the widest form of its sign. Over one letter, as in √d,
 # that gap shows; there the sign comes from a font in which it has one form.
 ROOT_FILE = "book-root.woff2"
 LICENCE_FILE = "book-math-LICENCE.txt"
@@ -35,7 +35,9 @@ _ARITHMATEX = re.compile(
     r"(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])</(?P=tag)>",
     re.S,
 )
-_LOW_ROOT = re.compile(r"<msqrt>(<m[in]>(?:[^<&]{1,2}|&\w+;)</m[in]>)</msqrt>")
+_LETTER = r"<m[in]>(?:[^<&]{1,2}|&\w+;)</m[in]>"
+_LOW_ROOT = re.compile(f"<msqrt>({_LETTER}|<msub>{_LETTER}{_LETTER}</msub>)</msqrt>")
+_PRIME = re.compile(f"<msup>({_LETTER})<mo>([′″‴])</mo></msup>")  # the font has raised it
 _MATH = re.compile(r"<math\b.*?</math>", re.S)
 _CLINGING = re.compile(r"([(\[“‘]*)(<math\b(?:(?!</math>).)*</math>)([)\].,;:?!%”’]*)", re.S)
 _WIDE, _LONG = 26, 20
@@ -68,6 +70,8 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
     >>> mathml(r"d_k")
     '<math><msub><mi>d</mi><mi>k</mi></msub></math>'
     """
+    if lost := _lost(latex):
+        raise MathsError(page, latex.strip(), lost)
     try:
         made = str(_converter.convert_with_local_state(latex.strip(), displaystyle=display))
     except LatexError as error:
@@ -75,6 +79,7 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
         raise MathsError(page, latex.strip(), reason) from None
     made = made.replace("&ApplyFunction;", "\u2061").replace("\ufe00", "")
     made = _LOW_ROOT.sub(r'<msqrt class="book-root">\1</msqrt>', made)
+    made = _PRIME.sub(r'<mrow>\1<mo lspace="0" rspace="0">\2</mo></mrow>', made)
     if not display:
         return _breakable(made)
     shown = len(re.sub(r"<[^>]+>|\s", "", made))
@@ -82,6 +87,18 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
         ' tabindex="0"' if shown > _WIDE else ""
     )  # a box that scrolls must be reachable by keyboard
     return f'<div class="book-maths"{focus}>{made}</div>'
+
+
+def _lost(latex: str) -> str:
+    """What the converter would leave out without a word, or set as question marks."""
+    bare = re.sub(r"\\\\", "  ", latex)
+    if re.search(r"(?<!\\)%", bare):
+        return r"all behind % is a comment in LaTeX; write \%"
+    if bare != latex and r"\begin{" not in latex and r"\substack" not in latex:
+        return r"\\ breaks no line outside an environment such as aligned"
+    if found := re.search(r"\\(?:eq)?ref\b", bare):
+        return f"{found.group()} refers to nothing: formulas have no numbers here"
+    return ""
 
 
 def _breakable(made: str) -> str:
