@@ -202,10 +202,13 @@ def test_the_search_knows_the_names(root: Path) -> None:
     text = PAGE.replace('zh = "查询"', 'zh = "查询向量"\nalso = ["request vector"]')
     (root / "docs" / "glossary.toml").write_text(text, encoding="utf-8")
     places = ["chapters/01-a-chapter.html#the-idea", "glossary.html#query", "index.html"]
-    places += ["glossary.html#soft-attention"]
+    places += ["glossary.html#soft-attention", "faq.html#is-it-so"]
     entries = [{"location": place, "title": "t 熵值 t", "text": "无"} for place in places]
+    entries[-1]["title"] = "Is it so?"
     catalogue(entries, read(root))
-    idea, query, home, soft = entries
+    idea, query, home, soft, asked = entries
+    assert asked["asked"] == "is it so"
+    assert "asked" not in idea
     assert home == {"location": "index.html", "title": f"t 熵值{JOINER} t", "text": f"无{JOINER}"}
     assert set(idea["names"].split()) == {
         f"query{JOINER}",

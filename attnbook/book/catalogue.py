@@ -13,6 +13,8 @@ happens to hold. So, before the index is written:
   that Chinese puts behind almost any of them, as "layer" and "mechanism", leads there too.
 - The words of the names, each with one letter left out, doubled or in its neighbour's place, stand
   in the field `slips` of the shortest name that has them: the search corrects nothing by itself.
+- A question that readers ask gets its words once more, in the field `asked`: who types it finds
+  its answer, though each of its words has a section of its own.
 - A word joiner, which cannot be seen, follows each run of Chinese. A query is then no word of the
   index, is not taken apart, and is looked for as it is.
 
@@ -31,6 +33,7 @@ from typing import Any
 from attnbook.book.glossary import HAN, PAGE, Glossary, Term, read
 
 JOINER, ENDING = "\u2060", "\u2061"
+QUESTIONS = "faq.html#"
 BEHIND = ("机制", "模型", "网络", "层", "函数", "算法")
 TIMES = {1: 8, 2: 3, 3: 2}  # how often a name of so many words stands in its field
 _WORD = re.compile(r"([^\W_]+)(-?)")
@@ -91,6 +94,8 @@ def catalogue(entries: list[dict[str, Any]], glossary: Glossary) -> None:
     for entry in entries:
         for name in ("title", "text"):
             entry[name] = HAN.sub(rf"\g<0>{JOINER}", entry[name])
+        if entry["location"].startswith(QUESTIONS) and entry["title"].endswith("?"):
+            entry["asked"] = " ".join(word for word, _ in _WORD.findall(entry["title"].lower()))
         for name, places in fields.items():
             if found := places.get(entry["location"]):
                 entry[name] = " ".join(" ".join([text] * n) for _, text, n in found.values())

@@ -7,6 +7,7 @@ English the section that explains the term, else its entry in the glossary; in C
 import json
 import re
 from collections.abc import Callable, Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,21 @@ def test_what_readers_type_is_found(ask: Callable[[list[str]], list[Answer]]) ->
         "全连接层": "glossary.html#dense-network",
     }
     assert missed(wanted, ask(list(wanted))) == []
+
+
+def test_a_question_that_readers_ask_leads_to_its_answer(
+    ask: Callable[[list[str]], list[Answer]], site: Path
+) -> None:
+    """Typed in full, among the first three; but for two that are made of common words alone."""
+    page = (site / "faq.html").read_text(encoding="utf-8")
+    asked = {unescape(text): at for at, text in re.findall(r'<h3 id="([\w-]+)">([^<]+)', page)}
+    assert len(asked) >= 18
+    lost = []
+    for (question, at), answer in zip(asked.items(), ask(list(asked)), strict=True):
+        links = [max(item, key=lambda link: link["score"])["href"] for item in answer[:3]]
+        if f"faq.html#{at}" not in links:
+            lost.append(question)
+    assert len(lost) <= 2, lost
 
 
 def test_the_tree_of_words_holds_the_words_and_no_others(
