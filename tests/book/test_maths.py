@@ -63,6 +63,24 @@ def test_a_broken_formula_is_an_error(latex: str) -> None:
         maths.mathml(latex, page="p")
 
 
+@pytest.mark.parametrize(
+    ("latex", "reason"),
+    [
+        ("p = 5% of x", r"all behind % is a comment in LaTeX; write \%"),
+        (r"p = 5\\% x", "all behind % is a comment"),
+        (r"a \\ b", "breaks no line outside an environment"),
+        (r"a = \eqref{b}", r"\eqref refers to nothing"),
+    ],
+)
+def test_what_would_be_lost_is_an_error(latex: str, reason: str) -> None:
+    with pytest.raises(maths.MathsError, match=re.escape(reason)):
+        maths.mathml(latex)
+
+
+def test_a_percent_sign_is_set() -> None:
+    assert "%" in maths.mathml(r"p = 5\% + x")
+
+
 def test_a_long_inline_formula_can_wrap() -> None:
     short = maths.mathml("a = b + c")
     long = maths.mathml(r"p(x_1, \dots, x_n) = \prod_{i=1}^{n} p(x_i \mid x_1, \dots, x_{i-1})")
