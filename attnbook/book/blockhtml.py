@@ -13,6 +13,7 @@ from attnbook.book.blocks import Block
 from attnbook.book.sources import Panel
 
 _TITLE = re.compile(r'title="((?:\\.|[^"\\])*)"')
+LONG = 25  # lines of code
 _LABELS = {"sh": "shell", "bash": "shell", "markdown": "Markdown", "md": "Markdown"}
 
 
@@ -141,8 +142,9 @@ def _framed(html: str, title: str, note: str, index: str, kind: str, language: s
     bar += f' <span class="book-note">{escape(note)}</span>' if note else ""
     where = f' data-block="{index}"' if index else ""
     where += f' data-language="{escape(language)}"' if language else ""
+    long = " book-long" if html.count("\n") >= LONG else ""  # on paper it may go on overleaf
     return (
-        f'<div class="book-code highlight" data-kind="{kind}"{where}>'
+        f'<div class="book-code highlight{long}" data-kind="{kind}"{where}>'
         f'<div class="book-bar">{bar}</div>\n'
         f'<pre><code data-scroll="code">{html}</code></pre></div>'
     )
