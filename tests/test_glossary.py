@@ -91,7 +91,7 @@ def test_what_a_course_on_attention_must_name_is_there(glossary: Glossary) -> No
 
 def test_the_page_has_each_term_once_with_its_links(glossary: Glossary) -> None:
     text = glossary.markdown()
-    headings = re.findall(r"^#### .*\{#(.+)\}$", text, re.M)
+    headings = re.findall(r"^#### .*\{#(\S+) aria-level=3\}$", text, re.M)
     assert headings == [term.anchor for term in glossary.terms]
     entries = text.split("\n#### ")[1:]
     for term, entry in zip(glossary.terms, entries, strict=True):
@@ -172,7 +172,7 @@ def woven(root: Path) -> str:
 
 def test_a_page_takes_the_entries_in(root: Path) -> None:
     text = woven(root)
-    assert '#### entropy <span lang="zh-Hans">熵</span> {#entropy}' in text
+    assert '#### entropy <span lang="zh-Hans">熵</span> {#entropy aria-level=3}' in text
     assert "First used and explained in [01 A chapter › Windows](chapters/01-a-chapter.md#" in text
     assert "First used in [01 A chapter › The idea](chapters/01-a-chapter.md#the-idea)." in text
     with pytest.raises(PageError, match=r"'\{glossary\}' is not carried out"):
