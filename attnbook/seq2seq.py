@@ -224,6 +224,9 @@ class Seq2Seq(nn.Module):
         start: the symbol before the first one, `y_0`.
         end: the symbol that ends a target.
 
+    Raises:
+        ValueError: start or end is not in the target's vocabulary, or the widths differ.
+
     Source:
         Bahdanau, Cho, Bengio 2015, figure 1.
 
@@ -241,6 +244,11 @@ class Seq2Seq(nn.Module):
             if not 0 <= symbol < decoder.embed.num_embeddings:
                 size = decoder.embed.num_embeddings
                 raise ValueError(f"{name} must be in the target's 0..{size - 1}, got {symbol}")
+        widths = encoder.forward_unit.candidate.in_features, decoder.unit.candidate.in_features
+        if widths[0] != widths[1]:
+            raise ValueError(
+                f"encoder has hidden_dim {widths[0]} but decoder has hidden_dim {widths[1]}"
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.start = start

@@ -348,3 +348,10 @@ def test_start_and_end_must_be_target_symbols():
 def test_greedy_needs_a_step():
     with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
         small().greedy(torch.tensor([[5]]), torch.tensor([1]), max_steps=0)
+
+
+def test_an_encoder_and_a_decoder_of_two_widths_are_named():
+    with pytest.raises(
+        ValueError, match=r"^encoder has hidden_dim 6 but decoder has hidden_dim 5$"
+    ):
+        Seq2Seq(Encoder(10, 4, 6), Decoder(7, 4, 5, 3))
