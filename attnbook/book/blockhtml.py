@@ -13,6 +13,7 @@ from attnbook.book.blocks import Block
 from attnbook.book.sources import Panel
 
 _TITLE = re.compile(r'title="((?:\\.|[^"\\])*)"')
+_NAME = re.compile(r"<code>[a-z_]{24,}</code>")  # as of a test, to be wrapped at its underscores
 LONG = 25  # lines of code
 _LABELS = {"sh": "shell", "bash": "shell", "markdown": "Markdown", "md": "Markdown"}
 
@@ -118,6 +119,7 @@ def scrolling(table: str, name: str = "", caption: str = "") -> str:
 
 def _sized(cell: re.Match[str]) -> str:
     """A cell of several words, which on a narrow screen gets a width for several letters."""
+    inner = _NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), cell[2])
     words = " ".join(re.sub("<[^>]+>|\\\\[()]", "", cell[2]).split())
     if len(words) < 20 or "class=" in cell[1]:
         return cell[0]
