@@ -123,9 +123,7 @@ def _sized(cell: re.Match[str]) -> str:
     words = " ".join(re.sub("<[^>]+>|\\\\[()]", "", cell[2]).split())
     if len(words) < 20 or "class=" in cell[1]:
         return cell[0]
-    return (
-        f'<td class="{"book-words" if len(words) < 80 else "book-prose"}"{cell[1]}>{cell[2]}</td>'
-    )
+    return f'<td class="{"book-words" if len(words) < 80 else "book-prose"}"{cell[1]}>{inner}</td>'
 
 
 def _text(text: str) -> str:
