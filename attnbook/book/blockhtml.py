@@ -118,10 +118,14 @@ def scrolling(table: str, name: str = "", caption: str = "") -> str:
 
 
 def _sized(cell: re.Match[str]) -> str:
-    """A cell of several words, which on a narrow screen gets a width for several letters."""
+    """A cell that on a narrow screen has a width for its words; a month stays whole."""
     inner = _NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), cell[2])
     words = " ".join(re.sub("<[^>]+>|\\\\[()]", "", cell[2]).split())
-    if len(words) < 20 or "class=" in cell[1]:
+    if "class=" in cell[1]:
+        return cell[0]
+    if re.fullmatch(r"\d{4}-\d\d", words):
+        return f'<td class="book-short"{cell[1]}>{cell[2]}</td>'
+    if len(words) < 20:
         return cell[0]
     return f'<td class="{"book-words" if len(words) < 80 else "book-prose"}"{cell[1]}>{inner}</td>'
 
