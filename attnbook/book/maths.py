@@ -102,14 +102,19 @@ def _lost(latex: str) -> str:
 
 
 def _breakable(made: str) -> str:
-    """Let a long inline formula wrap after its relations and commas; one <math> never would."""
+    """Let a long inline formula wrap after its relations and commas; one <math> never would.
+
+    Where it has none, it may wrap after a sum's signs.
+    """
     root = ET.fromstring(made)
     if len("".join(root.itertext()).replace(" ", "")) <= _LONG:
         return made
+    signs = {child.text for child in root[1:-1] if child.tag == "mo"}
+    breaks = _BREAKS if signs & _BREAKS else set("+−")
     pieces: list[ET.Element] = [ET.Element("math", root.attrib)]
     for number, child in enumerate(root):
         pieces[-1].append(child)
-        if child.tag == "mo" and child.text in _BREAKS and number + 1 < len(root):
+        if child.tag == "mo" and child.text in breaks and 0 < number < len(root) - 1:
             child.attrib.setdefault("form", "infix")  # at the end of a row it would be a postfix
             pieces.append(ET.Element("math", root.attrib))
     return "<wbr>".join(ET.tostring(piece, encoding="unicode") for piece in pieces)
