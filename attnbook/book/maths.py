@@ -69,6 +69,10 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
 
     >>> mathml(r"d_k")
     '<math><msub><mi>d</mi><mi>k</mi></msub></math>'
+    >>> mathml(r"f'")
+    '<math><mrow><mi>f</mi><mo lspace="0" rspace="0">′</mo></mrow></math>'
+    >>> mathml(r"\sqrt{D_k}").count("book-root")
+    1
     """
     if lost := _lost(latex):
         raise MathsError(page, latex.strip(), lost)
