@@ -2,14 +2,12 @@
 
 import io
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import markdown
 import pytest
 from fontTools.ttLib import TTFont
+from playwright.sync_api import Browser
 
 from attnbook.book import maths
 
@@ -138,20 +136,9 @@ def test_the_same_characters_give_the_same_font_with_its_licence(tmp_path: Path)
     assert "STIX Fonts Project Authors" in licence
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.mark.browser
 def test_in_a_browser_formulas_are_laid_out_and_wide_ones_scroll_in_their_box(
-    chromium: Any, tmp_path: Path
+    browser: Browser, tmp_path: Path
 ) -> None:
     shown = "".join(f"<p>{maths.mathml(f)}</p>{maths.mathml(f, display=True)}" for f in COURSE)
     wide = maths.mathml(
@@ -162,7 +149,7 @@ def test_in_a_browser_formulas_are_laid_out_and_wide_ones_scroll_in_their_box(
     (tmp_path / "page.html").write_text(
         f"<!doctype html><meta charset=utf-8><style>{maths.css()}</style>{body}", encoding="utf-8"
     )
-    page = chromium.new_page(viewport={"width": 360, "height": 700})
+    page = browser.new_page(viewport={"width": 360, "height": 700})
     page.goto((tmp_path / "page.html").as_uri())
     page.evaluate("document.fonts.ready")
     assert page.evaluate("document.fonts.check('16px \"Book Math\"')")

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser import launched
 from playwright.sync_api import Browser, BrowserContext, Page
 from watching import Watched
 from website import build, served, shared_folder
@@ -21,13 +20,6 @@ def address(site: Path) -> Iterator[str]:
     """Where the site is served."""
     with served(site) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """One browser for all tests."""
-    with launched() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
