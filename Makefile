@@ -1,5 +1,6 @@
 # Two commands set everything up: `make serve` and `make test`.
 PYTHON ?= python3.11
+PORT ?= 8000
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
@@ -15,8 +16,8 @@ help:  ## list the commands
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tests]'
 	@touch $@
 
-serve: .venv/installed  ## build the site and serve it, rebuilt on every save
-	$(BIN)/mkdocs serve
+serve: .venv/installed  ## build the site and serve it, rebuilt on every save; PORT=8001 for another port
+	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:$(PORT)
 
 test: .venv/installed  ## every test, on every core
 	$(BIN)/pytest -n auto

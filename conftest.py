@@ -129,6 +129,19 @@ PAGES = Numbered([], document_types={None: PageDocument})
 DOCSTRINGS = Numbered([docstring], document_types={".py": PythonDocStringDocument})
 
 
+# Long files first, so that no worker is left with one at the end. The first builds the site.
+FIRST = [
+    *("tests/site/test_browser.py", "tests/book/test_snippets.py", "tests/site/test_copy.py"),
+    *("tests/site/test_narrow.py", "tests/book/test_plugin.py"),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of `FIRST` first; `--dist loadfile` hands files out in this order."""
+    order = {ROOT / name: n for n, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> BookFile | None:
     """Collect the book's pages and the package's docstrings."""
     place = file_path.relative_to(ROOT).parts if file_path.is_relative_to(ROOT) else ("",)

@@ -130,6 +130,7 @@ class BahdanauDecoder(nn.Module):
         attention: Alignment | None = None,
     ) -> None:
         super().__init__()
+        self.hidden_dim = hidden_dim
         self.attention = attention
         context_dim = hidden_dim if attention is None else 2 * hidden_dim
         self.embed = nn.Embedding(symbols, embed_dim)

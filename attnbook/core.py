@@ -62,7 +62,8 @@ def attend(
     Args:
         query: `(*b, L, Dq)`.
         key: `(*b, S, Dk)`.
-        value: `(*b, S, Dv)`, one for each key. Values at forbidden positions must be finite.
+        value: `(*b, S, Dv)`, one for each key. Keys and values must be finite at forbidden
+            positions too: 0 times infinity is no number.
         score: compares a query with a key.
         mask: boolean, True = may attend, broadcast to `(*b, L, S)`.
         normalize: turns a row of scores into a row of weights.
@@ -73,8 +74,9 @@ def attend(
         The output `(*b, L, Dv)` and the weights `(*b, L, S)`.
 
     Raises:
-        TypeError: an input is not a floating-point tensor, or the mask is not boolean.
-        ValueError: shapes do not fit, or dropout is not in [0, 1).
+        TypeError: an input is not a floating-point tensor, the mask is not boolean, or score or
+            normalize is not callable.
+        ValueError: shapes or devices do not fit, or dropout is not in [0, 1).
 
     Source:
         Bahdanau, Cho, Bengio 2015, equations 5 and 6; Vaswani et al. 2017, equation 1.
@@ -119,9 +121,10 @@ def attention_weights(
         Weights `(*b, L, S)`.
 
     Raises:
-        TypeError: an input is not a floating-point tensor, or the mask is not boolean.
-        ValueError: shapes do not fit, the score returns something other than `(*b, L, S)`, or the
-            normaliser something other than the shape of the scores.
+        TypeError: an input is not a floating-point tensor, the mask is not boolean, or score or
+            normalize is not callable.
+        ValueError: shapes or devices do not fit, the score returns something other than
+            `(*b, L, S)`, or the normaliser something other than the shape of the scores.
 
     Source:
         Bahdanau, Cho, Bengio 2015, equation 6. Pointer networks (Vinyals, Fortunato, Jaitly 2015,
@@ -132,6 +135,9 @@ def attention_weights(
             [0.3302, 0.6698]])
     """
     check_pair(query, key)
+    for name, made in (("score", score), ("normalize", normalize)):
+        if not callable(made):
+            raise TypeError(f"{name} must be callable, got {type(made).__name__}")
     scores = score(query, key)
     if not isinstance(scores, Tensor):
         raise TypeError(f"score must return a tensor, got {type(scores).__name__}")
@@ -169,7 +175,7 @@ def apply_mask(
 
     Raises:
         TypeError: the mask is not a boolean tensor.
-        ValueError: the mask does not broadcast to the scores.
+        ValueError: the mask does not broadcast to the scores, or is on another device.
 
     Source:
         Vaswani et al. 2017, section 3.2.3: illegal connections are set to minus infinity.
@@ -180,7 +186,7 @@ def apply_mask(
     """
     if mask is None:
         return scores
-    check_mask(mask, scores.shape)
+    check_mask(mask, scores.shape, scores.device)
     return scores.masked_fill(~mask, float("-inf"))
 
 
@@ -199,7 +205,8 @@ def aggregate(
 
     Raises:
         TypeError: an input is not a floating-point tensor.
-        ValueError: the number of positions differs, or the leading axes do not broadcast.
+        ValueError: the number of positions or the devices differ, or the leading axes do not
+            broadcast.
 
     Source:
         Bahdanau, Cho, Bengio 2015, equation 5.
@@ -236,8 +243,8 @@ def check_inputs(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
 
 
-def check_mask(mask: Tensor, shape: torch.Size) -> None:
-    """Raise a clear error unless `mask` is boolean and broadcasts to the scores' shape."""
+def check_mask(mask: Tensor, shape: torch.Size, device: torch.device) -> None:
+    """Raise a clear error unless `mask` is boolean, fits the scores and is where they are."""
     if not isinstance(mask, Tensor) or mask.dtype is not torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be a boolean tensor, True = may attend, got {got}")
@@ -246,6 +253,8 @@ def check_mask(mask: Tensor, shape: torch.Size) -> None:
             f"mask of shape {tuple(mask.shape)} does not broadcast to the scores' shape "
             f"{tuple(shape)}"
         )
+    if mask.device != device:
+        raise ValueError(f"mask is on {mask.device} but the scores are on {device}")
 
 
 def _check_tensor(name: str, x: Tensor) -> None:
@@ -261,6 +270,8 @@ def _check_tensor(name: str, x: Tensor) -> None:
 def _check_fit(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
     if x.dtype != other.dtype and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(f"{name} is {x.dtype} but {other_name} is {other.dtype}")
+    if x.device != other.device:  # PyTorch would compute nonsense where one of them is "meta"
+        raise ValueError(f"{name} is on {x.device} but {other_name} is on {other.device}")
     if not _broadcast(x.shape[:-2], other.shape[:-2]):
         raise ValueError(
             f"leading axes of {name} {tuple(x.shape[:-2])} and {other_name} "

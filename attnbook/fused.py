@@ -38,7 +38,8 @@ def sdpa(
     Args:
         query: `(*b, L, D)`.
         key: `(*b, S, D)`.
-        value: `(*b, S, Dv)`, one for each key. Values at forbidden positions must be finite.
+        value: `(*b, S, Dv)`, one for each key. Keys and values must be finite at forbidden
+            positions too.
         mask: boolean, True = may attend, broadcast to `(*b, L, S)`.
         dropout: probability with which a weight is dropped. Pass 0 when evaluating.
 
@@ -47,7 +48,7 @@ def sdpa(
 
     Raises:
         TypeError: an input is not a floating-point tensor, or the mask is not boolean.
-        ValueError: shapes do not fit, or dropout is not in [0, 1).
+        ValueError: shapes or devices do not fit, or dropout is not in [0, 1).
 
     Source:
         Vaswani et al. 2017, equation 1; Dao et al. 2022 for the kernels.
@@ -85,7 +86,8 @@ def tiled(
     Args:
         query: `(*b, L, D)`.
         key: `(*b, S, D)`.
-        value: `(*b, S, Dv)`, one for each key. Values at forbidden positions must be finite.
+        value: `(*b, S, Dv)`, one for each key. Keys and values must be finite at forbidden
+            positions too.
         mask: boolean, True = may attend, broadcast to `(*b, L, S)`; never expanded.
         dropout: probability with which a weight is dropped. Pass 0 when evaluating.
 
@@ -94,7 +96,7 @@ def tiled(
 
     Raises:
         TypeError: an input is not a floating-point tensor, or the mask is not boolean.
-        ValueError: shapes do not fit, or dropout is not in [0, 1).
+        ValueError: shapes or devices do not fit, or dropout is not in [0, 1).
         RuntimeError: (from the backward pass) a second derivative is asked for.
 
     Source:
@@ -188,7 +190,8 @@ def _check(
     check_same_width(query, key)
     batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     if mask is not None:
-        check_mask(mask, torch.Size((*batch, query.shape[-2], key.shape[-2])))
+        shape = torch.Size((*batch, query.shape[-2], key.shape[-2]))
+        check_mask(mask, shape, query.device)
     return batch
 
 

@@ -190,6 +190,7 @@ class LuongDecoder(nn.Module):
         input_feeding: bool = True,
     ) -> None:
         super().__init__()
+        self.hidden_dim = hidden_dim
         self.score = score
         self.window = window
         self.input_feeding = input_feeding

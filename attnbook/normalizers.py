@@ -241,8 +241,10 @@ def log_probability(
             f"choice has shape {tuple(choice.shape)} but scores have {tuple(scores.shape)}"
         )
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    empty = choice.sum(-1, keepdim=True) == 0
-    log_weights = torch.log_softmax(wide.masked_fill(empty, 0.0), dim=-1)
+    forbidden = wide == float("-inf")
+    dead = forbidden.all(dim=-1, keepdim=True)
+    log_weights = torch.log_softmax(wide.masked_fill(dead, 0.0), dim=-1)
+    log_weights = log_weights.masked_fill(forbidden, float("-inf"))
     return log_weights.masked_fill(choice == 0, 0.0).sum(-1).to(scores.dtype)
 
 
@@ -371,7 +373,9 @@ def _straight_through(scores: Tensor, soft: Tensor) -> Tensor:
 def _soften(scores: Tensor, temperature: float) -> Tensor:
     """Softmax at a temperature, however low: the largest score is taken off before dividing."""
     if temperature != 1.0:
-        scores = (scores - scores.amax(dim=-1, keepdim=True).detach()) / temperature
+        limits = torch.finfo(scores.dtype)  # beyond them 0 / 0 and inf / inf would be NaN
+        divisor = min(max(temperature, limits.tiny), limits.max)
+        scores = (scores - scores.amax(dim=-1, keepdim=True).detach()) / divisor
     return torch.softmax(scores, dim=-1)
 
 

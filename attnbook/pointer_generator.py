@@ -37,7 +37,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attnbook.core import Attended, attend
 from attnbook.masks import padding
-from attnbook.recurrent import _check_lengths, check_symbols
+from attnbook.recurrent import check_lengths, check_symbols
 from attnbook.scores import Additive
 from attnbook.seq2seq import Seq2Seq, Step, check_previous
 
@@ -197,6 +197,7 @@ class CopyEncoder(nn.Module):
 
     def __init__(self, embed: nn.Embedding, hidden_dim: int, unknown: int) -> None:
         super().__init__()
+        self.hidden_dim = hidden_dim
         self.embed = embed
         self.unknown = unknown
         self.lstm = nn.LSTM(embed.embedding_dim, hidden_dim, batch_first=True, bidirectional=True)
@@ -206,7 +207,7 @@ class CopyEncoder(nn.Module):
         V = self.embed.num_embeddings
         S = source.shape[-1] if isinstance(source, Tensor) and source.ndim else 0
         check_symbols("source", source, V + S)
-        _check_lengths(lengths, source)
+        check_lengths(lengths, source)
         mask = padding(lengths, S)
         words = source.masked_fill(~mask.squeeze(1), 0)
         packed = pack_padded_sequence(
@@ -252,6 +253,7 @@ class CopyDecoder(nn.Module):
         coverage: bool = True,
     ) -> None:
         super().__init__()
+        self.hidden_dim = hidden_dim
         m, V = embed.embedding_dim, embed.num_embeddings
         self.embed = embed
         self.unknown = unknown

@@ -97,6 +97,7 @@ class Encoder(nn.Module):
 
     def __init__(self, symbols: int, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
+        self.hidden_dim = hidden_dim
         self.embed = nn.Embedding(symbols, embed_dim)
         self.forward_drive = nn.Linear(embed_dim, 3 * hidden_dim)  # W_z, W_r, W
         self.backward_drive = nn.Linear(embed_dim, 3 * hidden_dim)
@@ -106,7 +107,7 @@ class Encoder(nn.Module):
     def forward(self, source: Int[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Encoded:
         """Read the source in both directions."""
         check_symbols("source", source, self.embed.num_embeddings)
-        _check_lengths(lengths, source)
+        check_lengths(lengths, source)
         mask = padding(lengths, source.shape[1])
         present = mask.transpose(1, 2)  # (B, S, 1)
         embedded = self.embed(source)
@@ -163,13 +164,14 @@ class StackedEncoder(nn.Module):
 
     def __init__(self, symbols: int, embed_dim: int, hidden_dim: int, layers: int = 1) -> None:
         super().__init__()
+        self.hidden_dim = hidden_dim
         self.embed = nn.Embedding(symbols, embed_dim)
         self.lstm = nn.LSTM(embed_dim, hidden_dim, num_layers=layers, batch_first=True)
 
     def forward(self, source: Int[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> StackedEncoded:
         """Read the source."""
         check_symbols("source", source, self.embed.num_embeddings)
-        _check_lengths(lengths, source)
+        check_lengths(lengths, source)
         mask = padding(lengths, source.shape[1])
         packed = pack_padded_sequence(
             self.embed(source), lengths.cpu(), batch_first=True, enforce_sorted=False
@@ -204,7 +206,7 @@ def check_symbols(name: str, symbols: Tensor, size: int) -> None:
         raise ValueError(f"{name} must hold symbols 0..{size - 1}, got {low}..{high}")
 
 
-def _check_lengths(lengths: Tensor, source: Tensor) -> None:
+def check_lengths(lengths: Tensor, source: Tensor) -> None:
     if not isinstance(lengths, Tensor):
         raise TypeError(f"lengths must be an integer tensor, got {type(lengths).__name__}")
     if lengths.shape != source.shape[:1]:

@@ -5,7 +5,6 @@
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from attnbook.recurrent import check_symbols
 
-__all__ = ["Decoded", "Decoder", "Found", "Seq2Seq", "Step"]
+__all__ = ["Decoded", "Decoder", "Encoder", "Found", "Seq2Seq", "Step"]
 
 
 class Decoded(NamedTuple):
@@ -60,12 +59,26 @@ class Step(NamedTuple):
 
 
 @runtime_checkable
+class Encoder(Protocol):
+    """What `Seq2Seq` asks of an encoder: `attnbook.recurrent` has two."""
+
+    hidden_dim: int
+    """Units of a state."""
+
+    def __call__(self, source: Tensor, lengths: Tensor) -> Any:
+        """Read the source `(B, S)` of `lengths` `(B,)`: a named tuple, the batch first."""
+
+
+@runtime_checkable
 class Decoder(Protocol):
     """What `Seq2Seq` asks of a decoder. `BahdanauDecoder` and `LuongDecoder` are two.
 
     `encoded` is what the encoder returns. It and the state are named tuples of tensors whose first
     axis is the batch, so that a search can pick rows of them.
     """
+
+    hidden_dim: int
+    """Units of a state: the encoder's as well."""
 
     embed: nn.Embedding
     """Of the target symbols: `embed.num_embeddings` is the size of the vocabulary."""
@@ -84,10 +97,13 @@ class Seq2Seq(nn.Module):
     """An encoder and a decoder, trained on pairs and then decoding on its own.
 
     Args:
-        encoder: reads the source: a module called with the source `(B, S)` and its lengths `(B,)`.
+        encoder: reads the source.
         decoder: writes the target, from what the encoder returns.
         start: the symbol before the first one, `y_0`.
         end: the symbol that ends a target.
+
+    Raises:
+        ValueError: start or end is not in the target's vocabulary, or the widths differ.
 
     Source:
         Bahdanau, Cho, Bengio 2015, figure 1.
@@ -105,7 +121,7 @@ class Seq2Seq(nn.Module):
 
     def __init__(
         self,
-        encoder: Callable[[Tensor, Tensor], Any],
+        encoder: Encoder,
         decoder: Decoder,
         *,
         start: int = 1,
@@ -116,6 +132,11 @@ class Seq2Seq(nn.Module):
             if not 0 <= symbol < decoder.embed.num_embeddings:
                 size = decoder.embed.num_embeddings
                 raise ValueError(f"{name} must be in the target's 0..{size - 1}, got {symbol}")
+        if encoder.hidden_dim != decoder.hidden_dim:
+            raise ValueError(
+                f"encoder has hidden_dim {encoder.hidden_dim} but decoder has hidden_dim "
+                f"{decoder.hidden_dim}"
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.start = start

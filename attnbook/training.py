@@ -39,12 +39,17 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
         peak: the highest rate, reached at step `warmup`.
         warmup: steps to get there.
 
+    Raises:
+        ValueError: step is not in 1..steps.
+
     Source:
         The cosine is that of Loshchilov, Hutter 2017, equation 5, without restarts.
 
     >>> [round(learning_rate(step, steps=6, peak=1.0, warmup=2), 2) for step in range(1, 7)]
     [0.5, 1.0, 0.85, 0.5, 0.15, 0.0]
     """
+    if not 1 <= step <= steps:
+        raise ValueError(f"step must be in 1..steps = {steps}, got {step}")
     if step <= warmup:
         return peak * step / warmup
     return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
@@ -76,7 +81,8 @@ def train(
         warmup: steps of linear warm-up before the cosine decay to zero.
         clip: largest norm of the gradient, over all parameters.
         seed: of torch's generator (dropout, sampling) during the run.
-        evaluate: called with the model in evaluation mode, without gradients.
+        evaluate: called with the model in evaluation mode, without gradients. Random numbers that
+            it draws change nothing of the run.
         every: evaluate after each `every` steps, and after the last; 0 is after the last alone.
         title: stands before the progress bar.
         progress: show the bar, with the loss of the latest step.
@@ -85,7 +91,8 @@ def train(
         The losses, the evaluations and the processor seconds.
 
     Raises:
-        ValueError: a number is out of range, or there are fewer batches than steps.
+        ValueError: a number is out of range, there are fewer batches than steps, or the loss is
+            not one number.
         FloatingPointError: the loss or the gradient's norm is not finite.
         ImportError: the bar is wanted and tqdm is missing.
 
@@ -102,6 +109,7 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     losses, evaluations, cpu_seconds = [], [], 0.0
     source = iter(batches)
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     bar = _bar(steps, title) if progress else None
     model.train()
     for step in range(1, steps + 1):
@@ -114,6 +122,9 @@ def train(
             group["lr"] = learning_rate(step, steps, lr, warmup)
         optimizer.zero_grad()
         value = loss(model, batch)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"loss must return a tensor of one number, got {got}")
         if not torch.isfinite(value):
             raise FloatingPointError(f"loss is {value.item()} at step {step}")
         value.backward()
@@ -125,7 +136,7 @@ def train(
         cpu_seconds += time.process_time() - began
         if evaluate is not None and (step == steps or (every and step % every == 0)):
             model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), torch.random.fork_rng(devices):
                 evaluations.append((step, float(evaluate(model))))
             model.train()
         if bar is not None:

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+from browser import launched
 from building import as_installed
+from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -12,3 +14,10 @@ def installed() -> Iterator[ModuleType]:
     """The package as its users import it: without the type checks that the tests switch on."""
     with as_installed() as attnbook:
         yield attnbook
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests."""
+    with launched() as running:
+        yield running

@@ -115,6 +115,21 @@ ATTENTION: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         ValueError,
         "mask of shape (1, 2, 3, 5) does not broadcast to the scores' shape (2, 3, 5)",
     ),
+    "devices of query and key": (
+        {"query": rows(2, 3, 4).to("meta")},
+        ValueError,
+        "query is on meta but key is on cpu",
+    ),
+    "devices of query and value": (
+        {"value": rows(2, 5, 6).to("meta")},
+        ValueError,
+        "query is on cpu but value is on meta",
+    ),
+    "mask on another device": (
+        {"mask": torch.ones(3, 5, dtype=torch.bool, device="meta")},
+        ValueError,
+        "mask is on meta but the scores are on cpu",
+    ),
     "dropout of one": ({"dropout": 1.0}, ValueError, "dropout must be in [0, 1), got 1.0"),
     "negative dropout": ({"dropout": -0.1}, ValueError, "dropout must be in [0, 1), got -0.1"),
     "dropout that is no number": (
@@ -162,6 +177,21 @@ PARTS: dict[str, tuple[str, type[Exception], str]] = {
         "aggregate(rows(2, 3, 5), rows(4, 5, 2))",
         ValueError,
         "leading axes of weights (2,) and value (4,) do not broadcast",
+    ),
+    "weights on another device": (
+        "aggregate(rows(3, 5).to('meta'), rows(5, 2))",
+        ValueError,
+        "weights is on meta but value is on cpu",
+    ),
+    "a score by its name": (
+        "attend(rows(3, 4), rows(5, 4), rows(5, 4), score='dot')",
+        TypeError,
+        "score must be callable, got str",
+    ),
+    "no normaliser": (
+        "attend(rows(3, 4), rows(5, 4), rows(5, 4), normalize=None)",
+        TypeError,
+        "normalize must be callable, got NoneType",
     ),
     "a score of another shape": (
         "attend(rows(3, 4), rows(5, 4), rows(5, 4), score=lambda q, k: k @ q.mT)",

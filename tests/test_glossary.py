@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnbook.book.blocks import PageError
-from attnbook.book.catalogue import ENDING, JOINER, catalogue
+from attnbook.book.catalogue import BEHIND, ENDING, JOINER, catalogue, mend, slips
 from attnbook.book.citations import Bibliography
 from attnbook.book.claims import Ledger
 from attnbook.book.glossary import HAN, Glossary, Term, read
@@ -91,7 +91,7 @@ def test_what_a_course_on_attention_must_name_is_there(glossary: Glossary) -> No
 
 def test_the_page_has_each_term_once_with_its_links(glossary: Glossary) -> None:
     text = glossary.markdown()
-    headings = re.findall(r"^#### .*\{#(.+)\}$", text, re.M)
+    headings = re.findall(r"^#### .*\{#(\S+) aria-level=3\}$", text, re.M)
     assert headings == [term.anchor for term in glossary.terms]
     entries = text.split("\n#### ")[1:]
     for term, entry in zip(glossary.terms, entries, strict=True):
@@ -172,21 +172,43 @@ def woven(root: Path) -> str:
 
 def test_a_page_takes_the_entries_in(root: Path) -> None:
     text = woven(root)
-    assert '#### entropy <span lang="zh-Hans">熵</span> {#entropy}' in text
+    assert '#### entropy <span lang="zh-Hans">熵</span> {#entropy aria-level=3}' in text
     assert "First used and explained in [01 A chapter › Windows](chapters/01-a-chapter.md#" in text
     assert "First used in [01 A chapter › The idea](chapters/01-a-chapter.md#the-idea)." in text
     with pytest.raises(PageError, match=r"'\{glossary\}' is not carried out"):
         Weave("See {glossary}", "docs/x.md", Sources(Ledger({}), Bibliography(ROOT / "none.bib")))
 
 
+def test_what_is_mended_in_the_search_must_be_there(tmp_path: Path) -> None:
+    worker = tmp_path / "assets" / "javascripts" / "workers" / "search.1234.min.js"
+    worker.parent.mkdir(parents=True)
+    worker.write_text("{var s=r[i],o=this.edges[s];e=e+s+o.id}return e}", encoding="utf-8")
+    mend(tmp_path)
+    assert worker.read_text("utf-8") == '{var s=r[i],o=this.edges[s];e=e+s+o.id+" "}return e}'
+    with pytest.raises(ValueError, match=r"search\.1234\.min\.js: found 0 places to mend"):
+        mend(tmp_path)
+
+
+def test_a_slip_is_meant_for_the_shortest_name_and_is_no_word_of_another(root: Path) -> None:
+    names = ("soft attention", "attention", "score", "scores-only")
+    found = slips(Glossary(tuple(Term(name, "词", "") for name in names)))
+    assert found["atention"].term == "attention"
+    assert found["socre"].term == "score"
+    assert "score" not in found  # "scores" with a letter left out
+    assert "scor" not in found  # a beginning of a word is found without it
+
+
 def test_the_search_knows_the_names(root: Path) -> None:
     text = PAGE.replace('zh = "查询"', 'zh = "查询向量"\nalso = ["request vector"]')
     (root / "docs" / "glossary.toml").write_text(text, encoding="utf-8")
     places = ["chapters/01-a-chapter.html#the-idea", "glossary.html#query", "index.html"]
-    places += ["glossary.html#soft-attention"]
+    places += ["glossary.html#soft-attention", "faq.html#is-it-so"]
     entries = [{"location": place, "title": "t 熵值 t", "text": "无"} for place in places]
+    entries[-1]["title"] = "Is it so?"
     catalogue(entries, read(root))
-    idea, query, home, soft = entries
+    idea, query, home, soft, asked = entries
+    assert asked["asked"] == "is it so"
+    assert "asked" not in idea
     assert home == {"location": "index.html", "title": f"t 熵值{JOINER} t", "text": f"无{JOINER}"}
     assert set(idea["names"].split()) == {
         f"query{JOINER}",
@@ -203,6 +225,9 @@ def test_the_search_knows_the_names(root: Path) -> None:
         f"查询向量{JOINER}",
         f"询向量{ENDING}",
         f"向量{ENDING}",
+        *(f"查询向量{word}{ENDING}" for word in BEHIND),
     }
     assert f"attention{JOINER}soft{JOINER}" in soft["names"]
+    assert {"qeury", "qery", "querry"} <= set(idea["slips"].split())
+    assert {"atention", "attenton", "sotf"} - set(soft["slips"].split()) == {"sotf"}  # too short
     assert all(HAN.search(word) for word in soft["chinese"].split())

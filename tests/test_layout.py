@@ -88,3 +88,11 @@ def test_every_public_name_is_said_to_be() -> None:
         )
     ]
     assert not silent
+
+
+def test_the_files_to_be_run_first_are_there() -> None:
+    source = ast.parse((ROOT / "conftest.py").read_text(encoding="utf-8"))
+    names = {n.value for n in ast.walk(source) if isinstance(n, ast.Constant)}
+    first = {n for n in names if isinstance(n, str) and n.startswith("tests/") and n.endswith("py")}
+    assert len(first) == 5
+    assert not [name for name in first if not (ROOT / name).exists()]

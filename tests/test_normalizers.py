@@ -450,6 +450,34 @@ def test_no_gradient_passes_through_a_draw() -> None:
     assert not sample()(rows().requires_grad_()).requires_grad
 
 
+@pytest.mark.parametrize("temperature", [1e-50, 5e-324, 1e-42])
+def test_a_temperature_below_the_numbers_of_the_type_takes_the_largest(temperature: float) -> None:
+    z = torch.tensor([0.0, 1.0, -INF], requires_grad=True)
+    weights = softmax(z, temperature)
+    assert weights.tolist() == [0, 1, 0]
+    (gradient,) = torch.autograd.grad(weights[0], z)
+    assert gradient.isfinite().all()
+    assert gumbel(temperature)(z).detach().sort().values.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("temperature", [INF, 1e300, 1e39])
+def test_a_temperature_above_the_numbers_of_the_type_makes_weights_equal(
+    temperature: float,
+) -> None:
+    z = torch.tensor([0.0, 1.0, -INF])
+    assert softmax(z, temperature).tolist() == [0.5, 0.5, 0]
+    assert gumbel(temperature)(z).tolist() == [0.5, 0.5, 0]
+    assert softmax(z.half(), temperature).tolist() == [0.5, 0.5, 0]
+
+
+def test_log_probability_of_what_is_forbidden_in_a_dead_row() -> None:
+    z = torch.full((2, 2), -INF, requires_grad=True)
+    found = log_probability(z, torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+    assert found.tolist() == [-INF, 0]
+    (gradient,) = torch.autograd.grad(found.sum(), z)
+    assert gradient.eq(0).all()
+
+
 def test_log_probability() -> None:
     z = torch.tensor([ROW, ROW, [0.0, -INF, 1.0, -INF], [-INF] * 4, ROW], dtype=torch.float64)
     choice = torch.zeros(5, 4, dtype=torch.float64)

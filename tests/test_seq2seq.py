@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from attnbook import Bilinear, Concat, Location, attend
-from attnbook.bahdanau import BahdanauAttention, rnn_encdec, rnn_search
+from attnbook.bahdanau import BahdanauAttention, BahdanauDecoder, rnn_encdec, rnn_search
 from attnbook.luong import LocalP, local_m, luong
+from attnbook.recurrent import Encoder
 from attnbook.seq2seq import Decoded, Found, Seq2Seq, Step, _best
 
 END, WIDTH = 2, 4
@@ -492,3 +493,10 @@ def test_a_search_that_cannot_be_says_so(options, message):
     if options == {"max_steps": 0}:
         with pytest.raises(ValueError, match=message):
             small().greedy(torch.tensor([[5]]), torch.tensor([1]), **options)
+
+
+def test_an_encoder_and_a_decoder_of_two_widths_are_named():
+    with pytest.raises(
+        ValueError, match=r"^encoder has hidden_dim 6 but decoder has hidden_dim 5$"
+    ):
+        Seq2Seq(Encoder(10, 4, 6), BahdanauDecoder(7, 4, 5, 3))

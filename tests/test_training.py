@@ -34,6 +34,27 @@ def test_learning_rate_warms_up_and_decays_to_zero():
     assert rates[-1] == pytest.approx(0, abs=1e-15)
 
 
+@pytest.mark.parametrize("step", [0, 101])
+def test_a_step_outside_of_the_run_has_no_learning_rate(step):
+    with pytest.raises(ValueError, match=rf"^step must be in 1..steps = 100, got {step}$"):
+        learning_rate(step, steps=100, peak=0.3, warmup=100)
+
+
+def test_what_an_evaluation_draws_changes_nothing_of_the_run():
+    def losses(evaluate):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(1, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+        return run(model, evaluate=evaluate, every=1).losses
+
+    assert losses(lambda model: float(torch.rand(()))) == losses(None)
+
+
+@pytest.mark.parametrize(("made", "got"), [(torch.ones(4, 1), r"\(4, 1\)"), (1.0, "float")])
+def test_a_loss_that_is_not_one_number_is_named(made, got):
+    with pytest.raises(ValueError, match=f"^loss must return a tensor of one number, got {got}$"):
+        train(nn.Linear(1, 1), lambda model, x: made, [1], steps=1, lr=0.1, progress=False)
+
+
 def test_train_is_adam_with_that_rate_and_a_clipped_gradient():
     torch.manual_seed(1)
     model, oracle = nn.Linear(1, 1), nn.Linear(1, 1)

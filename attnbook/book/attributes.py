@@ -106,6 +106,10 @@ def check(language: str, attrs: Attributes, size: int) -> None:
         raise ValueError(
             f'the figure {value["fig"]!r} has no alt text: say what is seen, alt="..."'
         )
+    if found := re.search(r"\{(?:claim|source)\b|\[@|\$", value["alt"]):
+        raise ValueError(
+            f"the alt text has {found.group()!r}: it is read out as it stands, so say it in words"
+        )
     if fig and table:
         raise ValueError("a block draws a figure or a table, not both")
     if "alt" in attrs and not fig:

@@ -13,6 +13,8 @@ from attnbook.book.blocks import Block
 from attnbook.book.sources import Panel
 
 _TITLE = re.compile(r'title="((?:\\.|[^"\\])*)"')
+_NAME = re.compile(r"<code>[a-z_]{24,}</code>")  # as of a test, to be wrapped at its underscores
+LONG = 25  # lines of code
 _LABELS = {"sh": "shell", "bash": "shell", "markdown": "Markdown", "md": "Markdown"}
 
 
@@ -108,10 +110,24 @@ def scrolling(table: str, name: str = "", caption: str = "") -> str:
     anchor = f' id="{name}"' if name else ""
     table = table.replace("<table", f'<table class="book-grid"{label}', 1)  # the theme leaves it be
     table = re.sub(r"<th\b[^>]*>\s*</th>", "<td></td>", table)  # an empty cell is no heading
+    table = re.sub(r"<td\b([^>]*)>(.*?)</td>", _sized, table, flags=re.S)
     above = f'<figcaption id="{name}-caption">{caption}</figcaption>\n' if caption else ""
     box = f'<div class="book-scroll" data-scroll="table">{table}</div>'
     tag = "figure" if caption else "div"
     return f'<{tag} class="book-table"{anchor}>{above}{box}</{tag}>'
+
+
+def _sized(cell: re.Match[str]) -> str:
+    """A cell that on a narrow screen has a width for its words; a month stays whole."""
+    inner = _NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), cell[2])
+    words = " ".join(re.sub("<[^>]+>|\\\\[()]", "", cell[2]).split())
+    if "class=" in cell[1]:
+        return cell[0]
+    if re.fullmatch(r"\d{4}-\d\d", words):
+        return f'<td class="book-short"{cell[1]}>{cell[2]}</td>'
+    if len(words) < 20:
+        return cell[0]
+    return f'<td class="{"book-words" if len(words) < 80 else "book-prose"}"{cell[1]}>{inner}</td>'
 
 
 def _text(text: str) -> str:
@@ -130,8 +146,9 @@ def _framed(html: str, title: str, note: str, index: str, kind: str, language: s
     bar += f' <span class="book-note">{escape(note)}</span>' if note else ""
     where = f' data-block="{index}"' if index else ""
     where += f' data-language="{escape(language)}"' if language else ""
+    long = " book-long" if html.count("\n") >= LONG else ""  # on paper it may go on overleaf
     return (
-        f'<div class="book-code highlight" data-kind="{kind}"{where}>'
+        f'<div class="book-code highlight{long}" data-kind="{kind}"{where}>'
         f'<div class="book-bar">{bar}</div>\n'
         f'<pre><code data-scroll="code">{html}</code></pre></div>'
     )

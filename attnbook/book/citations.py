@@ -85,6 +85,8 @@ class Bibliography:
                     "write [@key], [@key, section 3], [see @key; @other] or [title @key]"
                 )
             key = match["key"]
+            if re.search(r"(?<![\w.])@[A-Za-z]", match["place"] or ""):
+                raise ValueError("two works are parted by a semicolon, [@one; @two]")
             if key not in self.entries:
                 raise KeyError(key)
             keys.append(key)

@@ -4,17 +4,20 @@
 
 Each page runs in an interpreter of its own, so the site that is being served shows edits of the
 package, and pages cannot see each other. A page is kept by a digest of its code, of the package
-code that it reaches, of the code that draws, and of the versions of Python, torch, matplotlib,
-schemdraw and ziamath. Prose is not in it.
+code that it reaches, of the code that draws, and of the versions of Python and of the libraries
+that compute and draw. Prose is not in it. The files of docs/ that the page read while it ran are
+kept beside its results, with a digest of each: it runs again when one of them changes.
 """
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +29,7 @@ from attnbook.book.fences import PageError, parse
 from attnbook.book.reach import PACKAGE, code, digest, reached
 from attnbook.book.reach import parse as parse_file
 
-LIBRARIES = ("torch", "matplotlib", "schemdraw", "ziamath")
+LIBRARIES = ("torch", "numpy", "babel", "matplotlib", "schemdraw", "ziamath")
 _IMPORT = re.compile(r"^\s*from (attnbook\.book|attnbook\.book\.\w+) import (\w+)", re.M)
 
 
@@ -53,7 +56,8 @@ def key(text: str, name: str = "") -> str:
         except SyntaxError:
             continue  # running it says where
     page = [json.dumps([b.language, b.source, sorted(b.attrs.items())]) for b in blocks]
-    return digest([*page, *(_code(path) for _, path in sorted(reached(trees).items())), _around()])
+    modules = reached(trees, outside=())  # a page may also show what the engine reads
+    return digest([*page, *(_code(path) for _, path in sorted(modules.items())), _around()])
 
 
 def _unprompted(source: str) -> str:
@@ -128,7 +132,7 @@ def results(
         except PageError as error:
             errors.append(error)
             continue
-        if path.exists():
+        if path.exists() and not _outdated(path, root):
             drawn[name] = _read(path)
         else:
             missing.append((name, path))
@@ -146,7 +150,37 @@ def results(
 def _read(path: Path) -> Drawn:
     kept = json.loads(path.read_text(encoding="utf-8"))
     path.touch()  # so that the oldest can be told
-    return Drawn(*({int(n): value for n, value in kept[kind].items()} for kind in kept))
+    kinds = ("figures", "tables")
+    return Drawn(*({int(n): value for n, value in kept[kind].items()} for kind in kinds))
+
+
+def _outdated(path: Path, root: Path) -> bool:
+    """Whether a file that the page read has changed since its results were kept."""
+    read = json.loads(path.read_text(encoding="utf-8"))["read"]
+    return any(_stamp(root / name) != stamp for name, stamp in read.items())
+
+
+def _stamp(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+@contextlib.contextmanager
+def _watched(folder: Path) -> Iterator[set[Path]]:
+    """Note which files of a folder are opened."""
+    found: set[Path] = set()
+    watching = True
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching and event == "open" and isinstance(arguments[0], str | bytes):
+            path = Path(os.path.realpath(os.fsdecode(arguments[0])))
+            if path.is_relative_to(folder):
+                found.add(path)
+
+    sys.addaudithook(note)  # it cannot be taken off again
+    try:
+        yield found
+    finally:
+        watching = False
 
 
 def _run(name: str, text: str, path: Path, root: Path) -> PageError | None:
@@ -200,15 +234,17 @@ def draw(name: str, text: str) -> dict[str, dict[int, Any]]:
 def main() -> int:
     """Run the page on standard input and write its results to the path that is given."""
     name, text = json.load(sys.stdin)
-    target = Path(sys.argv[1])
+    target, root = Path(sys.argv[1]), Path.cwd().resolve()
     try:
-        made = draw(name, text)
+        with _watched(root / "docs") as opened:
+            made = draw(name, text)
     except PageError as error:
         parts = {"line": error.line, "message": error.message, "code": error.code}
         print(json.dumps(parts | {"details": error.details}))
         return 1
     part = target.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(made), encoding="utf-8")
+    read = {path.relative_to(root).as_posix(): _stamp(path) for path in sorted(opened)}
+    part.write_text(json.dumps({**made, "read": read}), encoding="utf-8")
     part.replace(target)
     return 0
 

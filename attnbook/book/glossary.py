@@ -139,7 +139,8 @@ class Glossary:
             links.append(f"First used in {_link(first)}")
         also = f" Also: {', '.join(term.also)}." if term.also else ""
         zh = f'<span lang="zh-Hans">{term.zh}</span>'
-        heading = f"#### {term.term} {zh} {{#{term.anchor}}}"
+        # Not in the table of contents, which ends at the third level; to who hears it, the third.
+        heading = f"#### {term.term} {zh} {{#{term.anchor} aria-level=3}}"
         return f"{heading}\n\n{term.sentence}{also}\n{' '.join(links)}"
 
 

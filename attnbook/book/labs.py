@@ -81,8 +81,7 @@ def save(
         record[name] = {"worst": chosen, "per_seed": per_seed}
         if notes and name in notes:
             record[name]["note"] = notes[name]
-        of = f" of {', '.join(f'{number:g}' for number in per_seed)}" if len(per_seed) > 1 else ""
-        print(f"{name}: worst {record[name]['worst']:g}{of}")
+        print(_printed(name, record[name]))
     target = os.environ.get(_RESULT)
     if target:
         import torch
@@ -98,6 +97,13 @@ def save(
         }
         Path(target).write_text(json.dumps(result), encoding="utf-8")
     return {name: entry["worst"] for name, entry in record.items()}
+
+
+def _printed(name: str, entry: Mapping[str, Any]) -> str:
+    """The line that `save` prints of a quantity."""
+    numbers = entry["per_seed"]
+    of = f" of {', '.join(f'{number:g}' for number in numbers)}" if len(numbers) > 1 else ""
+    return f"{name}: worst {entry['worst']:g}{of}"
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,17 @@ class Lab:
             return f"package code that {self.source.name} uses has changed since its last run"
         return ""
 
+    def contradiction(self) -> str:
+        """Say which number of the result the notebook does not print; nothing when all are there.
+
+        Both were written by one run; a number that was typed in later stands in one of them.
+        """
+        printed = notebooks.printed(self.notebook)
+        values = json.loads(self.result.read_text(encoding="utf-8"))["values"]
+        found = (name for name, entry in values.items() if _printed(name, entry) not in printed)
+        name = next(found, "")
+        return f"{self.result.name} and {self.notebook.name} differ on {name}" if name else ""
+
 
 def find(folder: Path = LABS) -> list[Lab]:
     """List the labs of a folder."""
@@ -216,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stem in options.stems or labs:
         lab = labs[stem]
         try:
-            reason = "asked for" if options.force else lab.stale()
+            reason = "asked for" if options.force else lab.stale() or lab.contradiction()
             if not reason:
                 print(f"{stem}: {'text refreshed' if refresh(lab) else 'up to date'}")
                 continue

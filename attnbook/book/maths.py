@@ -24,7 +24,7 @@ from math_core import LatexError, LatexToMathML
 
 FAMILY = "Book Math"
 FONT_FILE = "book-math.woff2"
-# Browsers leave room behind a root for the widest form of its sign. Over a single letter, as in √d,
+# Browsers leave room behind a root for the widest form of its sign. Over one letter, as in √d,
 # that gap shows; there the sign comes from a font in which it has one form.
 ROOT_FILE = "book-root.woff2"
 LICENCE_FILE = "book-math-LICENCE.txt"
@@ -35,8 +35,11 @@ _ARITHMATEX = re.compile(
     r"(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])</(?P=tag)>",
     re.S,
 )
-_LOW_ROOT = re.compile(r"<msqrt>(<m[in]>(?:[^<&]{1,2}|&\w+;)</m[in]>)</msqrt>")
+_LETTER = r"<m[in]>(?:[^<&]{1,2}|&\w+;)</m[in]>"
+_LOW_ROOT = re.compile(f"<msqrt>({_LETTER}|<msub>{_LETTER}{_LETTER}</msub>)</msqrt>")
+_PRIME = re.compile(f"<msup>({_LETTER})<mo>([′″‴])</mo></msup>")  # the font has raised it
 _MATH = re.compile(r"<math\b.*?</math>", re.S)
+_CLINGING = re.compile(r"([(\[“‘]*)(<math\b(?:(?!</math>).)*</math>)([)\].,;:?!%”’]*)", re.S)
 _WIDE, _LONG = 26, 20
 _BREAKS = set("=≤≥≠≈∼∝∈→↦,<>≔")
 
@@ -66,7 +69,13 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
 
     >>> mathml(r"d_k")
     '<math><msub><mi>d</mi><mi>k</mi></msub></math>'
+    >>> mathml(r"f'")
+    '<math><mrow><mi>f</mi><mo lspace="0" rspace="0">′</mo></mrow></math>'
+    >>> mathml(r"\sqrt{D_k}").count("book-root")
+    1
     """
+    if lost := _lost(latex):
+        raise MathsError(page, latex.strip(), lost)
     try:
         made = str(_converter.convert_with_local_state(latex.strip(), displaystyle=display))
     except LatexError as error:
@@ -74,6 +83,7 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
         raise MathsError(page, latex.strip(), reason) from None
     made = made.replace("&ApplyFunction;", "\u2061").replace("\ufe00", "")
     made = _LOW_ROOT.sub(r'<msqrt class="book-root">\1</msqrt>', made)
+    made = _PRIME.sub(r'<mrow>\1<mo lspace="0" rspace="0">\2</mo></mrow>', made)
     if not display:
         return _breakable(made)
     shown = len(re.sub(r"<[^>]+>|\s", "", made))
@@ -83,15 +93,32 @@ def mathml(latex: str, *, display: bool = False, page: str = "") -> str:
     return f'<div class="book-maths"{focus}>{made}</div>'
 
 
+def _lost(latex: str) -> str:
+    """What the converter would leave out without a word, or set as question marks."""
+    bare = re.sub(r"\\\\", "  ", latex)
+    if re.search(r"(?<!\\)%", bare):
+        return r"all behind % is a comment in LaTeX; write \%"
+    if bare != latex and r"\begin{" not in latex and r"\substack" not in latex:
+        return r"\\ breaks no line outside an environment such as aligned"
+    if found := re.search(r"\\(?:eq)?ref\b", bare):
+        return f"{found.group()} refers to nothing: formulas have no numbers here"
+    return ""
+
+
 def _breakable(made: str) -> str:
-    """Let a long inline formula wrap after its relations and commas; one <math> never would."""
+    """Let a long inline formula wrap after its relations and commas; one <math> never would.
+
+    Where it has none, it may wrap after a sum's signs.
+    """
     root = ET.fromstring(made)
     if len("".join(root.itertext()).replace(" ", "")) <= _LONG:
         return made
+    signs = {child.text for child in root[1:-1] if child.tag == "mo"}
+    breaks = _BREAKS if signs & _BREAKS else set("+−")
     pieces: list[ET.Element] = [ET.Element("math", root.attrib)]
     for number, child in enumerate(root):
         pieces[-1].append(child)
-        if child.tag == "mo" and child.text in _BREAKS and number + 1 < len(root):
+        if child.tag == "mo" and child.text in breaks and 0 < number < len(root) - 1:
             child.attrib.setdefault("form", "infix")  # at the end of a row it would be a postfix
             pieces.append(ET.Element("math", root.attrib))
     return "<wbr>".join(ET.tostring(piece, encoding="unicode") for piece in pieces)
@@ -102,6 +129,8 @@ def convert(html: str, page: str = "") -> str:
 
     >>> convert('<p>Width <span class="arithmatex">\\(d\\)</span></p>')
     '<p>Width <math><mi>d</mi></math></p>'
+    >>> convert('<p>of <span class="arithmatex">\\(d\\)</span>.</p>')
+    '<p>of <span class="book-short"><math><mi>d</mi></math>.</span></p>'
     """
 
     def replace(match: re.Match[str]) -> str:
@@ -109,7 +138,13 @@ def convert(html: str, page: str = "") -> str:
         latex = entities.unescape(match["display"] if display else match["inline"])
         return mathml(latex, display=display, page=page)
 
-    return _ARITHMATEX.sub(replace, html)
+    return _CLINGING.sub(_together, _ARITHMATEX.sub(replace, html))
+
+
+def _together(match: re.Match[str]) -> str:
+    """A formula and the signs that touch it, which a line's end must not part."""
+    whole = match.group()
+    return f'<span class="book-short">{whole}</span>' if match[1] or match[3] else whole
 
 
 def characters(html: str) -> set[str]:

@@ -11,6 +11,8 @@
     where   where the month comes from, if not from an arXiv number
     seen    false where no source was found that prints this month
     main    true for those that the first chapter shows
+
+On a page, `{milestones 2013 2015}` is the table of those years.
 """
 
 import re
@@ -90,3 +92,24 @@ def load(path: Path | None = None) -> list[Milestone]:
             )
         found.append(Milestone(**entry))
     return sorted(found, key=lambda milestone: milestone.date)
+
+
+def table(first: int, last: int) -> str:
+    """Write the milestones of some years as Markdown; their sentences are set once, in the file.
+
+    Args:
+        first: the first year.
+        last: the last one.
+
+    Raises:
+        ValueError: there is none in these years.
+
+    >>> print(table(2014, 2014).splitlines()[0])
+    | date | the work | what was new |
+    """
+    chosen = [m for m in load() if first <= int(m.date[:4]) <= last]
+    if not chosen:
+        raise ValueError(f"no milestone from {first} to {last}")
+    rows = [f"| {m.date} | {m.name} [@{m.key}] | {m.what} |" for m in chosen]
+    rows = [row.replace("-", "\N{NON-BREAKING HYPHEN}", 1) for row in rows]
+    return "\n".join(["| date | the work | what was new |", "|---|---|---|", *rows])

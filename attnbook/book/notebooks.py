@@ -136,6 +136,13 @@ def overwritten(text: str) -> str:
     return "\n".join(kept)
 
 
+def printed(executed: Path) -> set[str]:
+    """The lines that the cells of an executed notebook printed."""
+    cells = nbformat.read(executed, as_version=4).cells
+    outputs = (output for cell in cells for output in cell.get("outputs", []))
+    return {line for o in outputs if o.output_type == "stream" for line in o.text.splitlines()}
+
+
 def retext(source: Path, executed: Path) -> NotebookNode:
     """Give the source's text with the outputs of an executed notebook, code cell by code cell."""
     notebook = read(source)

@@ -18,7 +18,7 @@ COURSE = ["chapters/[0-9]*.md", "labs/*.ipynb", "faq.md", "index.md", "notation.
 COURSE += ["bibliography.md", "timeline.md", "errata.md"]
 _HEADING = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*$", re.M)
 _NOT_PROSE = re.compile(
-    r"\$\$.*?\$\$|\$[^$]+\$|<!--.*?-->|\{(?:source|claim)[^}]*\}|\[(?:title )?@[^\]]*\]"
+    r"\$\$.*?\$\$|\$[^$]+\$|<!--.*?-->|\{(?:source|claim|milestones)[^}]*\}|\[(?:title )?@[^\]]*\]"
     r"|(?<=\])\([^)\s]*\)|(?<=\])\[[\w.]*\]",
     re.S,
 )

@@ -25,12 +25,21 @@ from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
 
-from attnbook.book import assets, claims, labpages, maths, published, quotes, reading, snippets
-from attnbook.book.catalogue import name_sections
+from attnbook.book import (
+    assets,
+    claims,
+    labpages,
+    maths,
+    published,
+    quotes,
+    reading,
+    serving,
+    snippets,
+)
+from attnbook.book.catalogue import mend, name_sections
 from attnbook.book.citations import Bibliography
 from attnbook.book.drawn import Drawn, results
 from attnbook.book.fences import PageError
-from attnbook.book.serving import Kept
 from attnbook.book.twins import twin
 from attnbook.book.weave import Sources, Weave
 
@@ -52,11 +61,14 @@ class BookPlugin(BasePlugin[BookConfig]):
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         """Keep this object, and what it keeps, from one build to the next while serving."""
-        self._kept = Kept() if command == "serve" else None
+        self._kept = serving.Kept() if command == "serve" else None
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         """Add the book's style, script and templates to the theme."""
         self._root = Path(config.config_file_path).parent if config.config_file_path else Path()
+        if self._kept and not self._kept.serving:
+            serving.check_free(*config.dev_addr)
+            self._kept.serving = True
         self._cache = self._root / self.config.cache
         config.extra_css.insert(0, f"{assets.FOLDER}/book.css")
         config.extra_javascript.append(f"{assets.FOLDER}/book.js")
@@ -66,6 +78,10 @@ class BookPlugin(BasePlugin[BookConfig]):
     def on_files(self, files: Files, config: MkDocsConfig) -> Files:
         """Make notebooks pages, add style and script, run the pages whose code has changed."""
         docs = Path(config.docs_dir)
+        for file in files.documentation_pages():
+            if file.generated_by is None and not file.src_uri.endswith((".md", ".ipynb")):
+                message = "a page's name ends in .md; the code of this one would not run"
+                raise PluginError(f"{self._name(file)}: {message}")
         for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
             files.remove(file)
             files.append(labpages.page_file(file))
@@ -235,6 +251,7 @@ class BookPlugin(BasePlugin[BookConfig]):
             self._about,
         )
         (site / "llms.txt").write_text(text, encoding="utf-8")
+        mend(site)
         assets.font(self._characters, self._cache, site / assets.FOLDER)
         assets.card(self._cache, site / assets.FOLDER)
         assets.forget(self._cache)

@@ -90,7 +90,9 @@ def locate(dotted: str, package: Path = PACKAGE) -> Path | None:
     return base / "__init__.py" if (base / "__init__.py").is_file() else None
 
 
-def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, Path]:
+def reached(
+    trees: Sequence[ast.Module], package: Path = PACKAGE, outside: Sequence[str] = OUTSIDE
+) -> dict[str, Path]:
     """Find the modules of the package that some code imports, directly or through each other.
 
     A name taken from a package, as in `from attnbook import attend`, counts for the module that
@@ -99,6 +101,7 @@ def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, P
     Args:
         trees: the pieces of the code (a notebook's cells), which see each other's names.
         package: the folder of the package.
+        outside: modules and packages that do not count.
 
     >>> names = reached([ast.parse("import attnbook as a"), ast.parse("a.causal(2, 2)")])
     >>> "attnbook.masks" in names, "attnbook.scores" in names
@@ -108,7 +111,7 @@ def reached(trees: Sequence[ast.Module], package: Path = PACKAGE) -> dict[str, P
 
     def add(dotted: str) -> None:
         path = locate(dotted, package)
-        if path is None or dotted in found or any(_within(dotted, name) for name in OUTSIDE):
+        if path is None or dotted in found or any(_within(dotted, name) for name in outside):
             return
         found[dotted] = path
         scan(parse(path), dotted if path.name == "__init__.py" else dotted.rpartition(".")[0])

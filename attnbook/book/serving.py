@@ -5,13 +5,16 @@ the search index, for pages that nobody has touched. Here they are kept from one
 by a digest of all that they are made from. `mkdocs build` keeps nothing of this.
 """
 
+import errno
 import hashlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import TableOfContents
@@ -35,6 +38,7 @@ class Kept:
     """What is kept from one save to the next."""
 
     def __init__(self) -> None:
+        self.serving = False  # the first build comes before
         self._rendered: dict[str, tuple[str, _Rendered]] = {}
         self._entries: dict[str, list[Any]] = {}
 
@@ -93,6 +97,22 @@ class Kept:
 
         index.add_entry_from_context = add
         self._entries = {key: self._entries[key] for key in list(self._entries)[-1000:]}
+
+
+def check_free(host: str, port: int) -> None:
+    """Refuse an address at which something else answers, before a site is built for it.
+
+    Raises:
+        PluginError: says how to take another.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                message = f"{host}:{port} is taken; take another port: make serve PORT={port + 1}"
+                raise PluginError(message) from None
 
 
 def _recorded(autorefs: Any) -> tuple[list[Any], Callable[[], None]]:

@@ -6,8 +6,8 @@ r"""A page's Markdown with marks where the book puts something, and its HTML wit
 
 Replaced are fences (set here, by Pygments, so that every block of the site looks and copies alike),
 figures and tables with their captions, `{claim ...}`, `{source ...}`, `{scoreboard}`, `{glossary}`,
-`[@key]`, `\bibliography`, and the line `Table: caption {#tbl-name}` above a table. What stands in a
-fence, in `inline code` or in a comment is left alone.
+`{milestones ...}`, `[@key]`, `\bibliography`, and the line `Table: caption {#tbl-name}` above a
+table. What stands in a fence, in `inline code` or in a comment is left alone.
 """
 
 import re
@@ -16,7 +16,15 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import urljoin
 
-from attnbook.book import blockhtml, directives, glossary, quotes, sources
+from attnbook.book import (
+    blockhtml,
+    directives,
+    glossary,
+    leftovers,
+    milestones,
+    quotes,
+    sources,
+)
 from attnbook.book.citations import PATTERN, Bibliography
 from attnbook.book.claims import Ledger, LedgerError
 from attnbook.book.drawn import Drawn
@@ -33,7 +41,6 @@ _GRID = re.compile(  # not a table that a highlighter makes of numbered lines; t
 _PAGE_LINK = re.compile(r"\]\((?!https?:|[#/])([^)\s]+?)\.(?:md|ipynb)(#[^)\s]*)?\)")
 _NAME_LINK = re.compile(r"\[([^\[\]]+)\]\[[\w.]*\]")
 _LEFT_OVER = re.compile(r"book-table-(tbl-[a-z0-9-]+)-end")
-_UNSET = re.compile(r"<(code|pre)\b.*?</\1>|(?P<left>[^<>]{0,40}\$\$[^<>]{0,40})", re.S)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Weave:
         self._pieces = Pieces(self.page)
         self._lines: dict[str, int] = {}  # of each anchor
         self._cited: list[str] = []
+        self._cited_at = self.first_line
         self._list_at: int | None = None
         self.blocks = parse(self.text, self.page, self.first_line)
         by_start = {block.start: block for block in self.blocks}
@@ -81,11 +89,15 @@ class Weave:
             parts.append(self._fence(fence, by_start.get(fence.start)))
             position, line = fence.end, fence.line + len(fence.lines) + 1
         parts.append(self._prose(self.text[position:], line))
+        line = leftovers.empty_note(self.text, list(fences(self.text, self.page)))
+        if line:
+            what = "nothing belongs to this note: its text is indented by 4 columns more"
+            raise PageError(self.page, line + self.first_line - 1, what)
         self.markdown = tidy("".join(parts))
         if self._cited and self._list_at is None:
             raise PageError(
                 self.page,
-                self.first_line,
+                self._cited_at,
                 f"the page cites {self._cited[0]!r} but has no line \\bibliography",
             )
         if self._list_at is not None:
@@ -98,9 +110,9 @@ class Weave:
             lambda m: blockhtml.scrolling(m["table"], m["id"] or "", m["caption"] or ""),
             quotes.turned(html),
         )
-        if left := next((m["left"] for m in _UNSET.finditer(html) if m["left"]), None):
-            message = f"$$ is left on the page; close the formula: {' '.join(left.split())!r}"
-            raise PageError(self.page, self.line_of(left.strip(), "$$"), message)
+        if found := leftovers.left(html):
+            message, phrases = found
+            raise PageError(self.page, self.line_of(*phrases), message)
         html = self._pieces.place(html)
         if left := _LEFT_OVER.search(html):
             what = "a line 'Table: ...' that does not stand directly above a table"
@@ -108,10 +120,21 @@ class Weave:
         return html.replace("\ue000", "")
 
     def line_of(self, *phrases: str) -> int:
-        """The line of the first of these phrases that the page has, or else its first line."""
-        found = (self.text.find(unescape(phrase)) for phrase in phrases)
-        at = next((position for position in found if position >= 0), 0)
-        return self.first_line + self.text.count("\n", 0, at)
+        """The line of the first of these phrases that the page has, or else its first line.
+
+        What stands in code counts only where the phrase stands nowhere else. Markdown may have
+        taken an indentation out of a phrase.
+        """
+        literal = [span.span() for span in directives.LITERAL.finditer(self.text)]
+        for fence in fences(self.text, self.page, self.first_line):
+            literal.append((self.text.find("\n", fence.start, fence.end), fence.end))
+        for phrase in phrases:
+            words = r"[\s>]+".join(map(re.escape, unescape(phrase).split()))
+            found = [match.start() for match in re.finditer(words, self.text)] if words else []
+            prose = [at for at in found if not any(a <= at < b for a, b in literal)]
+            if found:
+                return self.first_line + self.text.count("\n", 0, [*prose, *found][0])
+        return self.first_line
 
     def portable(self, markdown: str, url: str = "") -> str:
         """Markdown of the page for a notebook: directives as text, links to pages made absolute.
@@ -173,10 +196,11 @@ class Weave:
                 lambda match, line: self._prose(scoreboard(self.sources.ledger), line),
             ),
             (directives.GLOSSARY, self._glossary),
+            (directives.MILESTONES, self._milestones),
             (PATTERN, self._citation),
             (directives.LIST, self._bibliography),
             (directives.TABLE, self._table),
-            (directives.TABLE_END, lambda match, line: "\n"),
+            (directives.TABLE_END, self._table_end),
             (directives.LOOSE, self._loose),
         ]
         return directives.replaced(text, first_line, makers)
@@ -189,6 +213,13 @@ class Weave:
         if problems := found.problems():
             raise PageError(self.page, line, "\n".join(["docs/glossary.toml:", *problems]))
         return self._prose(found.markdown(), line)
+
+    def _milestones(self, match: re.Match[str], line: int) -> str:
+        try:
+            table = milestones.table(int(match["first"]), int(match["last"]))
+        except ValueError as error:
+            raise PageError(self.page, line, str(error)) from None
+        return self._prose(table, line)
 
     def _claim(self, match: re.Match[str], line: int) -> str:
         words = match["words"].split()
@@ -229,6 +260,7 @@ class Weave:
 
     def _citation(self, match: re.Match[str], line: int) -> str:
         text, keys = self._cite(match, line)
+        self._cited_at = self._cited_at if self._cited else line
         self._cited += keys
         return text
 
@@ -237,6 +269,12 @@ class Weave:
             raise PageError(self.page, line, "a second \\bibliography on one page")
         self._list_at = len(self._pieces)
         return self._pieces.mark("", "", line)
+
+    def _table_end(self, match: re.Match[str], line: int) -> str:
+        start = match.string.rfind("\n", 0, match.start()) + 1
+        if not directives.TABLE.match(match.string, start):
+            raise PageError(self.page, line, directives.complaint("Table"))
+        return "\n"
 
     def _table(self, match: re.Match[str], line: int) -> str:
         self._anchor(match["id"], line)

@@ -127,6 +127,8 @@ REFUSED = {
     "given twice": (1, "```python title=a title=b\nx\n```"),
     "no alt text": (1, '```{.python fig="a"}\nx\n```'),
     "figure 'a' has no alt text": (1, '```{.python fig="a" alt=" "}\nx\n```'),
+    "alt text has '{claim'": (1, '```{.python fig="a" alt="{claim a/b}"}\nx\n```'),
+    "alt text has '$'": (1, '```{.python fig="a" alt="$x$"}\nx\n```'),
     "alt text without fig": (1, '```{.python alt="a"}\nx\n```'),
     "not both": (1, '```{.python fig="a" alt="b" table="c"}\nx\n```'),
     "caption without": (1, '```{.python caption="a"}\nx\n```'),

@@ -1,8 +1,7 @@
 """Figures on a page: colours, text, ids, bytes, and what a browser makes of them."""
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -10,6 +9,7 @@ import pytest
 import schemdraw
 import torch
 from matplotlib.figure import Figure
+from playwright.sync_api import Browser
 from schemdraw import elements
 
 from attnbook import plotting
@@ -217,26 +217,15 @@ def test_the_palette_maps_each_colour_once() -> None:
     assert len(set(VARIABLES.values())) == len(VARIABLES) - 1  # black is ink
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("column", [328, 688])
 @pytest.mark.parametrize("family", ["sans-serif", "serif"])
 def test_in_a_browser_nothing_is_clipped_and_all_can_be_read(
-    chromium: Any, column: int, family: str
+    browser: Browser, column: int, family: str
 ) -> None:
     """Every text lies inside its figure, at 8 pixels or more, in the page's own font and ink."""
     figures = "".join(f"<div>{to_svg(make(), f'f{n}')}</div>" for n, make in enumerate(MADE))
-    page = chromium.new_page(viewport={"width": column + 32, "height": 800})
+    page = browser.new_page(viewport={"width": column + 32, "height": 800})
     page.set_content(
         f"<style>{css()}body{{margin:16px;color:rgb(1,2,3);font-family:{family}}}"
         f"div{{overflow-x:auto}}</style>{figures}"
@@ -266,8 +255,8 @@ def test_in_a_browser_nothing_is_clipped_and_all_can_be_read(
 
 
 @pytest.mark.browser
-def test_in_a_browser_both_schemes_have_their_colours(chromium: Any) -> None:
-    page = chromium.new_page()
+def test_in_a_browser_both_schemes_have_their_colours(browser: Browser) -> None:
+    page = browser.new_page()
     page.set_content(f"<style>{css()}</style><div>{to_svg(lines(), 'f')}</div>")
     strokes = (
         """() => [...document.querySelectorAll('path')].map(e => getComputedStyle(e).stroke)"""

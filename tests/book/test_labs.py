@@ -251,6 +251,12 @@ def test_a_broken_result_makes_a_lab_stale(tiny: Lab) -> None:
     assert tiny.stale() == "tiny.json cannot be read"
 
 
+def test_a_number_that_the_notebook_does_not_print_is_named(tiny: Lab) -> None:
+    assert tiny.contradiction() == ""
+    edit(tiny.result, lambda text: text.replace("1.0,\n", "1.5,\n"))
+    assert tiny.contradiction() == "tiny.json and tiny.ipynb differ on total"
+
+
 def test_an_unknown_lab_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--folder", str(tmp_path), "nothing"])
@@ -283,6 +289,7 @@ def test_the_committed_notebook_is_its_source_executed(lab: Lab) -> None:
     """Cell by cell; `make labs` brings a notebook up to date."""
     assert lab.notebook.exists(), f"run python -m attnbook.book.labs {lab.stem}"
     assert difference(lab.source, lab.notebook) == ""
+    assert lab.contradiction() == ""
     nbformat.validate(nbformat.read(lab.notebook, as_version=4))
     assert notebooks.read(lab.source).cells[0].source.startswith("# ")
 

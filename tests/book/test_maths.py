@@ -2,14 +2,12 @@
 
 import io
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import markdown
 import pytest
 from fontTools.ttLib import TTFont
+from playwright.sync_api import Browser
 
 from attnbook.book import maths
 
@@ -61,6 +59,24 @@ def test_an_unknown_command_names_page_and_formula() -> None:
 def test_a_broken_formula_is_an_error(latex: str) -> None:
     with pytest.raises(maths.MathsError, match=re.escape(latex.strip())):
         maths.mathml(latex, page="p")
+
+
+@pytest.mark.parametrize(
+    ("latex", "reason"),
+    [
+        ("p = 5% of x", r"all behind % is a comment in LaTeX; write \%"),
+        (r"p = 5\\% x", "all behind % is a comment"),
+        (r"a \\ b", "breaks no line outside an environment"),
+        (r"a = \eqref{b}", r"\eqref refers to nothing"),
+    ],
+)
+def test_what_would_be_lost_is_an_error(latex: str, reason: str) -> None:
+    with pytest.raises(maths.MathsError, match=re.escape(reason)):
+        maths.mathml(latex)
+
+
+def test_a_percent_sign_is_set() -> None:
+    assert "%" in maths.mathml(r"p = 5\% + x")
 
 
 def test_a_long_inline_formula_can_wrap() -> None:
@@ -120,20 +136,9 @@ def test_the_same_characters_give_the_same_font_with_its_licence(tmp_path: Path)
     assert "STIX Fonts Project Authors" in licence
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.mark.browser
 def test_in_a_browser_formulas_are_laid_out_and_wide_ones_scroll_in_their_box(
-    chromium: Any, tmp_path: Path
+    browser: Browser, tmp_path: Path
 ) -> None:
     shown = "".join(f"<p>{maths.mathml(f)}</p>{maths.mathml(f, display=True)}" for f in COURSE)
     wide = maths.mathml(
@@ -144,7 +149,7 @@ def test_in_a_browser_formulas_are_laid_out_and_wide_ones_scroll_in_their_box(
     (tmp_path / "page.html").write_text(
         f"<!doctype html><meta charset=utf-8><style>{maths.css()}</style>{body}", encoding="utf-8"
     )
-    page = chromium.new_page(viewport={"width": 360, "height": 700})
+    page = browser.new_page(viewport={"width": 360, "height": 700})
     page.goto((tmp_path / "page.html").as_uri())
     page.evaluate("document.fonts.ready")
     assert page.evaluate("document.fonts.check('16px \"Book Math\"')")

@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from pybtex.database import parse_file
 
-from attnbook.book.milestones import Milestone, load
+from attnbook.book.blocks import PageError
+from attnbook.book.citations import Bibliography
+from attnbook.book.claims import Ledger
+from attnbook.book.milestones import Milestone, load, table
+from attnbook.book.weave import Sources, Weave
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = parse_file(str(ROOT / "docs" / "bibliography.bib"), bib_format="bibtex").entries
+TIMELINE = ROOT / "docs" / "timeline.md"
 CHAPTER = ROOT / "docs" / "chapters" / "01-why-attention.md"
 
 
@@ -50,6 +55,36 @@ def test_the_table_of_the_chapter_shows_the_main_ones() -> None:
         re.M,
     )
     assert rows == [(m.date, m.name, m.key, m.what) for m in load() if m.main]
+
+
+def test_the_page_shows_all_of_them_in_order() -> None:
+    """Each part of the timeline is a figure and a table of the same years; none is left out."""
+    text = TIMELINE.read_text(encoding="utf-8")
+    shown = re.findall(r"^\{milestones (\d{4}) (\d{4})\}$", text, re.M)
+    assert shown == re.findall(r"^years\((\d{4}), (\d{4})\)$", text, re.M)
+    assert not re.search(r"^\| *\d{4}.\d\d ", text, re.M), "a row that is typed"
+    rows = [
+        re.fullmatch(r"\| (\d{4}).(\d\d) \| (.+) \[@(\w+)\] \| (.+) \|", row)
+        for years in shown
+        for row in table(*map(int, years)).splitlines()[2:]
+    ]
+    found = [(f"{m[1]}-{m[2]}", m[3], m[4], m[5]) for m in rows if m]
+    assert found == [(m.date, m.name, m.key, m.what) for m in load()]
+
+
+def test_a_directive_is_the_table_of_its_years() -> None:
+    sources = Sources(Ledger({}), Bibliography(ROOT / "docs" / "bibliography.bib"))
+    end = "\n\n## References\n\n\\bibliography\n"
+    text = f"# T\n\nTable: Ten. {{#tbl-t}}\n\n{{milestones 2017 2017}}{end}"
+    woven = Weave(text, "t.md", sources)
+    row = next(row for row in woven.markdown.splitlines() if "Transformer" in row)
+    assert "2017\N{NON-BREAKING HYPHEN}06" in row
+    assert 'href="#ref-vaswani2017attention">Vaswani et al.\u00a02017</a>' in row
+    assert "book-table-tbl-t-end Ten." in woven.markdown
+    with pytest.raises(PageError, match=r"t\.md:3: no milestone from 1900 to 1901"):
+        Weave(f"# T\n\n{{milestones 1900 1901}}{end}", "t.md", sources)
+    with pytest.raises(PageError, match=r"it is written \{milestones 2013 2015\}"):
+        Weave(f"# T\n\n{{milestones 2017}}{end}", "t.md", sources)
 
 
 def test_the_file_goes_into_the_wheel() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import nbformat
 import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
-from mkdocs.exceptions import Abort, BuildError
+from mkdocs.exceptions import Abort, BuildError, PluginError
 from mkdocs.structure.pages import Page
 
 from attnbook.book import drawn
@@ -69,6 +70,7 @@ class Site:
             "site_name": "small",
             "site_url": "http://127.0.0.1/",
             "use_directory_urls": False,
+            "dev_addr": "127.0.0.1:0",
             "theme": {"name": "material", "font": False},
             "plugins": ["attnbook"],
             "markdown_extensions": [
@@ -337,6 +339,46 @@ def test_code_is_run_again_when_what_it_uses_changes(monkeypatch: pytest.MonkeyP
     assert drawn.key(page) == before
     monkeypatch.setattr(drawn, "_version", lambda name: "99" if name == "torch" else "1")
     assert drawn.key(page) != before
+
+
+def test_code_is_run_again_when_a_file_that_it_read_changes(site: Site) -> None:
+    page = (
+        "# A\n\n```python\nfrom pathlib import Path\n```\n\n"
+        '```{.python table="t"}\n[{"a": Path("docs/data.txt").read_text()}]\n```\n'
+    )
+    for number in ("one", "two"):
+        site.write("data.txt", number)
+        assert f"<td>{number}</td>" in site.build(page)
+
+
+def test_code_is_run_again_when_the_engine_that_it_shows_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = "```python\nfrom attnbook.book.milestones import load\n```\n"
+    before = drawn.key(page)
+    code = drawn._code
+    monkeypatch.setattr(drawn, "_code", lambda p: code(p) + "#" * (p.name == "milestones.py"))
+    assert drawn.key(page) != before
+
+
+@pytest.mark.parametrize("ending", ["markdown", "mkd"])
+def test_a_page_whose_code_would_not_run_is_refused(
+    ending: str, site: Site, failure: Callable[[str], str]
+) -> None:
+    site.write(f"chapters/04-other.{ending}", "# B\n\n```python\n1 / 0\n```\n")
+    assert f"chapters/04-other.{ending}: a page's name ends in .md" in failure("# A\n")
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_built(site: Site) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        site.build("# A\n")
+        config = load_config(str(site.root / "mkdocs.yml"), dev_addr=f"127.0.0.1:{port}")
+        config.plugins.on_startup(command="serve", dirty=False)
+        with pytest.raises(PluginError, match=rf"{port} is taken.*make serve PORT={port + 1}"):
+            config.plugins.on_config(config)
 
 
 def test_a_page_that_failed_is_not_kept(site: Site) -> None:

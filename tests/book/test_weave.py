@@ -89,6 +89,11 @@ SET = {
         '<table class="highlighttable"><tr><td>1</td></tr></table>',
         '<table class="highlighttable"><tr>',
     ),
+    "a dollar": ("It costs &#36;5, `$x` and <code>$y</code>.", "costs &#36;5, <code>$x</code>"),
+    "a footnote, named": ("A[^b].\n\n[^b]: n", 'class="footnote"'),
+    "a note in a note": ('!!! note\n\n    ??? tip "T"\n\n        B.', "<p>B.</p>"),
+    "a note in a quotation": ("> !!! note\n>\n>     B.", "<p>B.</p>"),
+    "an image": ("![A dot](a.svg) <img src=a.svg alt=dot>", '<img alt="A dot" src="a.svg"'),
     "directives in comments": ("<!-- {claim a/b} [@no2000no] -->\n\nA.", "[@no2000no] --><p>A."),
     "directives in code": ("`{source a}`, <code>{claim a}</code>", "{source a}</code>"),
     "words in braces": ("$n_{source}$ of {source, target}", "{source, target}"),
@@ -133,6 +138,26 @@ REFUSED = {
         9, "the name 'tbl-a' is taken by line 3",
     ),
     "maths, not closed": ("A.\n\n$$\nx + y\n\nB.", 5, "$$ is left on the page"),
+    "maths in a line, not closed": ("A.\n\nThe width $d_k is.", 5, "'$' is left on the page"),
+    "maths between blanks": ("The width $ d_k $ is.", 3, "close the formula, or write &#36;"),
+    "maths that a table cuts": ("| a |\n|---|\n| $|x|$ |", 5, "'$' is left on the page"),
+    "maths in HTML": ("<p>$x$</p>", 3, "'$' is left on the page"),
+    "an image without words": ("![](a.svg)", 3, "the image 'a.svg' has no alternative text"),
+    "an image in HTML": ('<img src="a.svg" alt="">', 3, "the image 'a.svg' has no alternative"),
+    "a footnote without a text": ("A[^1].", 3, "the footnote [^1] has no text"),
+    "a note that is not indented": ("!!! note\nText.", 3, "nothing belongs to this note"),
+    "a solution beside its fold": ('A.\n\n??? success "S"\n\nB.', 5, "nothing belongs to this"),
+    "a block beside its fold": (f'??? success "S"\n\n{FENCE}', 3, "nothing belongs to this note"),
+    "a capital": ("It is {Claim a/b}.", 3, "it is written {claim stem/name}"),
+    "a plural": ("{sources attnbook.dot}", 3, "alone on its line"),
+    "LaTeX's citation": (r"As \cite{doe2020keys}.", 3, "a citation is written [@key]"),
+    "a citation without its sign": ("As [doe2020keys, p. 2].", 3, "written with an @, [@key]"),
+    "two citations and a comma": (
+        "A [@doe2020keys, @roe2021values].\n\n\\bibliography", 3, "parted by a semicolon",
+    ),
+    "no list": ("A.\n\nAs [@doe2020keys].", 5, "has no line \\bibliography"),
+    "a caption without its word": ("A {#tbl-a}\n\n| a |\n|---|\n| b |", 3, "Table: caption"),
+    "a caption with a small letter": ("table: A {#tbl-a}\n\n| a |\n|---|\n| b |", 3, "'Table: c"),
     "a place without a comma": ("A [@doe2020keys section 3].", 3, "write [@key], [@key, section"),
     "an empty half": ("A [@doe2020keys;].", 3, "write [@key], [@key, section"),
     "a full stop inside": ("A [@doe2020keys.].", 3, "write [@key], [@key, section"),
@@ -150,6 +175,24 @@ def test_what_cannot_be_set_is_named_with_its_line(case: str, page: Callable[[st
     with pytest.raises(PageError, match=re.escape(message)) as caught:
         page(f"# T\n\n{text}\n")
     assert str(caught.value).startswith(f"page.md:{line}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "line"),
+    [
+        ("`$\\foo$` and\n\n$\\foo$", r"\foo", 5),  # not in code
+        ("```sh\n\\foo\n```\n\n$\\foo$", r"\foo", 7),
+        ("- a\n\n    $$\n    x\n    + \\foo\n    $$", "x\n+ \\foo", 6),  # indented on the page
+        ("> $x +\n> \\foo$", "x +\n\\foo", 3),
+        ('```{.python table="t"}\n["\\foo"]\n```', r"\foo", 4),  # nowhere else
+        ("A.", "nothing of it", 1),
+    ],
+)
+def test_the_line_of_a_formula_is_found(
+    text: str, phrase: str, line: int, bibliography: Bibliography
+) -> None:
+    woven = Weave(f"# T\n\n{text}\n", "page.md", Sources(Ledger({}), bibliography))
+    assert woven.line_of(phrase) == line
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """The built site and the browser, for the tests of the site."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser import launched
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext, Page
+from watching import Watched
 from website import build, served, shared_folder
 
 
@@ -22,8 +22,28 @@ def address(site: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """One browser for all tests."""
-    with launched() as running:
-        yield running
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One window that may use the clipboard."""
+    made = browser.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
+    made.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def watched(context: BrowserContext) -> Iterator[Callable[[str], Watched]]:
+    """Open a page, everything that is folded opened."""
+    opened: list[Page] = []
+
+    def open_page(url: str) -> Watched:
+        view = Watched(context.new_page())
+        opened.append(view.page)
+        view.page.goto(url)
+        view.page.evaluate("document.fonts.ready.then(() => true)")
+        view.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        return view
+
+    yield open_page
+    for page in opened:
+        page.close()

@@ -62,7 +62,8 @@ def test_each_page_points_to_its_twin(site: Path, pages: dict[str, Node]) -> Non
         links = [
             link.attrs["href"]
             for link in page.all("link")
-            if link.attrs.get("rel") == "alternate" and link.attrs["type"] == "text/markdown"
+            if link.attrs.get("rel", "").split() == ["alternate"]
+            and link.attrs["type"] == "text/markdown"
         ]
         assert len(links) == 1, name
         assert ((site / name).parent / links[0]).resolve() == (site / name).with_suffix(".md")

@@ -7,6 +7,7 @@ English the section that explains the term, else its entry in the glossary; in C
 import json
 import re
 from collections.abc import Callable, Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,20 @@ ASK = """async queries => {
   }
   list.style.display = '';
   return answers;
+}"""
+# Builds the index as the site's worker does, and compares the tree of its words with the words.
+TREE = """async ({index, worker}) => {
+  window.eval(await (await fetch(worker)).text());
+  const build = lunr.TokenSet.fromArray;
+  const made = new Promise(done => {
+    lunr.TokenSet.fromArray = words => {
+      const tree = build.call(lunr.TokenSet, words);
+      done([words, tree.toArray()]);
+      return tree;
+    };
+  });
+  window.postMessage({type: 0, data: await (await fetch(index)).json()}, '*');
+  return await made;
 }"""
 Answer = list[list[dict[str, Any]]]
 
@@ -174,6 +189,62 @@ def test_parts_of_words_and_of_compounds_are_found(
     (parts,) = ask(["网络"])
     shown = " ".join(link["title"] for item in parts for link in item)
     assert "指针网络" in shown.replace("\u2060", "")
+
+
+def test_what_readers_type_is_found(ask: Callable[[list[str]], list[Answer]]) -> None:
+    """With a slip of a finger, by an abbreviation, and by the other names that are in use."""
+    wanted = {
+        "atention": "chapters/01-why-attention.html#the-idea",
+        "softmx": "chapters/04-normalizers.html#softmax-a-share-for-everyone",
+        "sparesmax": "chapters/04-normalizers.html#sparsemax-the-nearest-distribution",
+        "transfomer": "glossary.html#transformer",
+        "bahdanu": "chapters/03-scores.html#additive-a-network-with-one-hidden-layer",
+        "QKV": "faq.html#are-query-key-and-value-three-parts-of-the-input",
+        "MHA": "faq.html#how-many-heads",
+        "flash attention": "faq.html#is-attention-really-quadratic",
+        "掩码": "glossary.html#mask",
+        "归一化": "glossary.html#normaliser",
+        "硬注意力": "glossary.html#hard-attention",
+        "缩放点积注意力": "glossary.html#scaled-dot-product",
+        "自上而下": "glossary.html#top-down-attention",
+        "序列到序列": "glossary.html#sequence-to-sequence-model",
+        "最大汇聚": "glossary.html#max-pooling",
+        "自注意力机制": "glossary.html#self-attention",
+        "池化层": "glossary.html#pooling",
+        "全连接层": "glossary.html#dense-network",
+    }
+    assert missed(wanted, ask(list(wanted))) == []
+
+
+def test_a_question_that_readers_ask_leads_to_its_answer(
+    ask: Callable[[list[str]], list[Answer]], site: Path
+) -> None:
+    """Typed in full, among the first three; but for two that are made of common words alone."""
+    page = (site / "faq.html").read_text(encoding="utf-8")
+    asked = {unescape(text): at for at, text in re.findall(r'<h3 id="([\w-]+)">([^<]+)', page)}
+    assert len(asked) >= 18
+    lost = []
+    for (question, at), answer in zip(asked.items(), ask(list(asked)), strict=True):
+        links = [max(item, key=lambda link: link["score"])["href"] for item in answer[:3]]
+        if f"faq.html#{at}" not in links:
+            lost.append(question)
+    assert len(lost) <= 2, lost
+
+
+def test_the_tree_of_words_holds_the_words_and_no_others(
+    browser: Browser, address: str, site: Path
+) -> None:
+    """Where it does not, a query that begins a word too many ends in an error and finds nothing."""
+    (worker,) = site.glob("assets/javascripts/workers/search.*.min.js")
+    index = address + "search/search_index.json"
+    view = browser.new_page()
+    view.goto(index)
+    words, tree = view.evaluate(
+        TREE, {"index": index, "worker": address + worker.relative_to(site).as_posix()}
+    )
+    view.close()
+    assert len(words) > 5000
+    assert set(tree) == set(words)
 
 
 def test_formulas_are_found(ask: Callable[[list[str]], list[Answer]]) -> None:

@@ -1,0 +1,265 @@
+"""What each finished chapter owes its reader, and where on its page it stands.
+
+A chapter in the navigation has an entry in OWED, and no chapter joins the book without one:
+
+    topics    a phrase of a section's prose: the heading of that section
+    figures   what must be shown: the anchor of the figure
+    tables    what must be listed: the anchor of the table
+    labs      what must be measured: its lab, and the claims that the chapter prints of it
+    theorems  what must be proved by a test: the claims that the chapter links in the ledger
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+
+import pytest
+from anchors import DOCS, ROOT, pieces
+
+from attnbook.book.claims import Ledger, load
+from attnbook.book.directives import CLAIM
+from attnbook.book.fences import fences
+from attnbook.book.outline import sections
+
+
+@dataclass(frozen=True)
+class Owed:
+    """What one chapter owes; the module's docstring says what each field holds."""
+
+    topics: dict[str, str]
+    figures: dict[str, str]
+    tables: dict[str, str]
+    labs: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    theorems: dict[str, str] = field(default_factory=dict)
+
+
+OWED = {
+    "01-why-attention": Owed(
+        topics={
+            "information overload": "the-idea",
+            "top-down": "the-idea",
+            "At a party": "the-idea",
+            "flexible allocation of limited computing resources": "the-idea",
+            "top-down and bottom-up": "why-attention",
+            "place in it": "the-smallest-block",
+            "External memory": "more-than-one-vector-can-hold",
+            "neither adds a parameter": "more-than-one-vector-can-hold",
+            "max pooling": "bottom-up-and-top-down",
+            "gating": "bottom-up-and-top-down",
+            "locality": "who-is-mixed-with-whom",
+            "weight sharing": "who-is-mixed-with-whom",
+            "recurrence": "who-is-mixed-with-whom",
+            "graph attention": "who-is-mixed-with-whom",
+            "local and fixed": "who-is-mixed-with-whom",
+            "look-up made on demand": "who-is-mixed-with-whom",
+            "theorem": "what-a-wide-network-promises",
+            "three things it does not promise": "what-a-wide-network-promises",
+            "Locality, sharing, pooling, recurrence, attention and memory": (
+                "what-a-wide-network-promises"
+            ),
+        },
+        figures={
+            "the basic schema of attention": "fig-schema",
+            "one picture under saliency and under two task queries": "fig-saliency",
+            "error against width for a universal approximator": "fig-approximation",
+            "a timeline of milestones": "fig-timeline",
+        },
+        tables={
+            "basic properties of attention": "tbl-properties",
+            "milestones": "tbl-milestones",
+            "attention against convolution and recurrence": "tbl-layers",
+        },
+        labs={
+            "a dense against a convolutional network on few images": (
+                "why-attention",
+                [
+                    *(f"{net}-{size}" for net in ("conv", "dense", "wide") for size in (100, 3000)),
+                    "tenfold",
+                    "lead-anywhere",
+                    "scrambled-3000",
+                ],
+            )
+        },
+    ),
+    "02-one-equation": Owed(
+        topics={
+            "attention distribution": "the-equation",
+            "expectation of the values": "the-weights-are-a-distribution-the-output-an-expectation",
+            "hard look-up": "temperature-from-one-book-to-all-books",
+            "mean pooling": "temperature-from-one-book-to-all-books",
+            "kernel": "nadaraya-watson-regression",
+            "the input appears twice": "keys-and-values",
+            "key-value attention": "keys-and-values",
+            "four readers": "several-queries",
+            "a mask is a boolean tensor": "masks",
+            "padded": "variable-length",
+            "permuted": "the-order-of-the-keys-does-not-matter",
+            "hop": "what-happens-to-the-context-next",
+            "fed to the next state": "what-happens-to-the-context-next",
+            "concatenated": "what-happens-to-the-context-next",
+            "aggregate": "the-steps-one-by-one",
+        },
+        figures={
+            "structure: query, keys, values, score, normalise, aggregate": "fig-structure",
+            "weights as the temperature goes from zero to infinity": "fig-temperature",
+        },
+        tables={
+            "the steps with shapes": "tbl-steps",
+            "every mechanism of the book as one row": "tbl-mechanisms",
+        },
+        theorems={
+            "a permutation of the keys permutes the weights": "one-equation/keys-permuted",
+            "a permutation of the queries permutes the rows": "one-equation/queries-permuted",
+            "Nadaraya-Watson regression is attention": "one-equation/kernel-regression",
+            "the output is the expectation of the values": "one-equation/distribution",
+            "padding has no influence": "one-equation/padding",
+        },
+    ),
+    "03-scores": Owed(
+        topics={
+            "length": "dot-agreement-times-length",
+            "learned matrix": "bilinear-ask-in-your-own-words",
+            "project": "when-the-widths-differ",
+            "low-rank": "low-rank-is-query-and-key-projections",
+            "key strength": "cosine-direction-only",
+            "distance": "gaussian-minus-a-distance",
+            "hidden layer": "additive-a-network-with-one-hidden-layer",
+            "Luong": "concat-is-additive-with-one-matrix",
+            "belong to": "an-identity-that-separates-it",
+            "place": "location-do-not-look-at-the-key",
+            "variance": "scores-spread",
+            "entropy": "spread-out-scores-saturate",
+            "gradient": "saturated-rows-hardly-learn",
+            "GiB": "what-it-costs",
+        },
+        figures={
+            "score surfaces": "fig-surfaces",
+            "standard deviation and entropy against the width, scaled and not": "fig-std-entropy",
+            "gradient norm against the width": "fig-gradient",
+        },
+        tables={
+            "score families: formula, parameters, cost, paper": "tbl-families",
+            "the same, counted": "tbl-counted",
+            "steps to 95 % per score at growing width": "tbl-lookup",
+        },
+        labs={
+            "a look-up task: steps per score at growing width": (
+                "scores",
+                [
+                    *("std", "entropy", "saturation", "gradient"),
+                    *(
+                        f"lookup-{score}-{width}"
+                        for score in ("dot", "scaled", "additive", "bilinear", "cosine", "gaussian")
+                        for width in (16, 64, 256)
+                    ),
+                ],
+            )
+        },
+    ),
+    "04-normalizers": Owed(
+        topics={
+            "temperature": "softmax-a-share-for-everyone",
+            "simplex": "sparsemax-the-nearest-distribution",
+            "support": "the-threshold",
+            "Tsallis": "entmax-the-family-between",
+            "gate": "sigmoid-no-budget",
+            "one-hot": "hard-attention-one-key",
+            "reinforcement learning": "why-the-gradient-says-nothing",
+            "REINFORCE": "optional-the-score-function-identity",
+            "baseline": "optional-baselines",
+            "backward": "optional-straight-through",
+            "Gumbel": "optional-gumbel",
+            "decoder": "windows-are-masks",
+            "marginal": "optional-structured-attention",
+            "hierarchical attention": "optional-structured-attention",
+        },
+        figures={
+            "softmax, sparsemax and entmax on one simplex": "fig-simplex",
+            "hard against soft maps": "fig-maps",
+            "marginals of a chain": "fig-chain",
+        },
+        tables={"normalisers: support, gradient, cost": "tbl-normalisers"},
+        labs={
+            "REINFORCE without bias; its variance with and without a baseline": (
+                "normalizers",
+                ["unbiased", "drawn", "variance-ratio", "variance-mean"],
+            )
+        },
+        theorems={
+            "REINFORCE is unbiased against the gradient by enumeration": "normalizers/reinforce",
+            "the marginals of a chain equal enumeration": "normalizers/marginals",
+        },
+    ),
+}
+
+
+@cache
+def ledger() -> Ledger:
+    """The claims."""
+    return load(ROOT)
+
+
+def missing(chapter: str, text: str) -> list[str]:
+    """What a chapter owes and does not have, in words."""
+    owed, anchors = OWED[chapter], pieces(text)
+    prose = {s.anchor: " ".join(s.text.split()).lower() for s in sections(text, f"{chapter}.md")}
+    outside, position = "", 0
+    for fence in fences(text):
+        outside, position = outside + text[position : fence.start], fence.end
+    outside += text[position:]
+    printed = {match["words"].strip() for match in CLAIM.finditer(outside)}
+    found = [
+        f"topic {phrase!r}: not under #{anchor}"
+        for phrase, anchor in owed.topics.items()
+        if phrase.lower() not in prose.get(anchor, "")
+    ]
+    found += [
+        f"{words}: no #{anchor}"
+        for words, anchor in (owed.figures | owed.tables).items()
+        if anchor not in anchors
+    ]
+    for words, (lab, names) in owed.labs.items():
+        if f"](../labs/{lab}.ipynb" not in outside or not (DOCS / f"labs/{lab}.py").exists():
+            found.append(f"{words}: no lab {lab}, or no link to it")
+        for identifier in (f"{lab}/{name}" for name in names):
+            if identifier not in printed or ledger().claim(identifier).lab != lab:
+                found.append(f"{words}: no {{claim {identifier}}} measured by the lab")
+    for words, identifier in owed.theorems.items():
+        if f"](../claims.md#{identifier})" not in outside or not ledger().claim(identifier).test:
+            found.append(f"{words}: no link to the theorem {identifier}")
+    return found
+
+
+def source(chapter: str) -> str:
+    """The Markdown of a chapter."""
+    return (DOCS / "chapters" / f"{chapter}.md").read_text(encoding="utf-8")
+
+
+def test_every_finished_chapter_is_listed() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    finished = re.findall(r"chapters/(\S+)\.md", nav)
+    assert finished == list(OWED), "add what the chapter owes to OWED, by its anchors"
+
+
+@pytest.mark.parametrize("chapter", OWED)
+def test_a_chapter_has_what_it_owes(chapter: str) -> None:
+    assert missing(chapter, source(chapter)) == []
+
+
+@pytest.mark.parametrize(
+    ("chapter", "old", "new", "message"),
+    [
+        ("01-why-attention", 'fig="saliency"', 'fig="scene"', "two task queries: no #fig-saliency"),
+        ("01-why-attention", "{#tbl-milestones}", "{#tbl-works}", "milestones: no #tbl-milestones"),
+        ("01-why-attention", "{claim why-attention/tenfold}", "ten", "why-attention/tenfold"),
+        ("02-one-equation", 'table="steps"', 'table="step"', "with shapes: no #tbl-steps"),
+        ("02-one-equation", "## Keys and values", "## Two jobs", "not under #keys-and-values"),
+        ("03-scores", "](../labs/scores.ipynb", "](../labs/other.ipynb", "no lab scores"),
+        ("04-normalizers", "#normalizers/marginals)", "#other)", "normalizers/marginals"),
+        ("04-normalizers", "REINFORCE", "It", "topic 'REINFORCE'"),
+    ],
+)
+def test_what_is_taken_away_is_missed(chapter: str, old: str, new: str, message: str) -> None:
+    text = source(chapter)
+    assert old in text
+    assert any(message in fault for fault in missing(chapter, text.replace(old, new)))
