@@ -42,6 +42,7 @@ def save(
     worst: Mapping[str, Callable[[Sequence[float]], float]],
     steps: int | Mapping[str, int] | None = None,
     notes: Mapping[str, str] | None = None,
+    shown: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     r"""Record what a lab measured, and print it; the last call of every lab.
 
@@ -56,6 +57,7 @@ def save(
         worst: for each quantity, `min` or `max`: which of its numbers is the worst.
         steps: the training steps of each run, or those of each kind of run.
         notes: a remark on a quantity.
+        shown: a few examples for the figures of a page, as JSON can hold them.
 
     Returns:
         The worst value of each quantity.
@@ -94,7 +96,7 @@ def save(
             "seeds": [int(seed) for seed in seeds],
             "steps": dict(steps) if isinstance(steps, Mapping) else steps,
             "values": record,
-        }
+        } | ({"shown": dict(shown)} if shown else {})
         Path(target).write_text(json.dumps(result), encoding="utf-8")
     return {name: entry["worst"] for name, entry in record.items()}
 

@@ -44,6 +44,7 @@ _ = save(
     steps=3,
     values={"total": [1.0, 2.0]},
     worst={"total": min},
+    shown={"rows": [[1, 2]]},
 )
 """
 
@@ -89,6 +90,7 @@ def test_a_run_leaves_a_clean_notebook_and_a_result(executed: Path) -> None:
     result = json.loads((executed / "results" / "tiny.json").read_text(encoding="utf-8"))
     assert result["values"] == {"total": {"worst": 1.0, "per_seed": [1.0, 2.0]}}
     assert (result["seeds"], result["steps"], result["lab"]) == ([0, 1], 3, "tiny")
+    assert result["shown"] == {"rows": [[1, 2]]}
     assert 0 < result["cpu_seconds"] < 60
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", result["date"])
 
