@@ -38,6 +38,7 @@ from attnbook.book.diagram import Diagram
 from attnbook.book.figures import to_svg
 from attnbook.book.heatmaps import heatmap
 from attnbook.book.palette import ACCENT, COLOURS, COLOURS_DARK, GRID, INK, MUTED, PAPER
+from attnbook.book.passages import passages
 from attnbook.book.pictures import picture
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "diagram",
     "end_labels",
     "heatmap",
+    "passages",
     "picture",
     "shades",
 ]

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import PathPatch
 
 from attnbook import plotting
-from attnbook.book import palette
+from attnbook.book import palette, passages
 
 # What people with protanopia, deuteranopia and tritanopia see, on linear RGB
 # (Machado, Oliveira and Fernandes 2009, severity 1.0).
@@ -222,6 +222,41 @@ class _hashable:
     def __init__(self, line: matplotlib.lines.Line2D) -> None:
         offset, dashes = line._dash_pattern
         self._dash_pattern = (offset, tuple(dashes) if dashes is not None else None)
+
+
+@pytest.mark.parametrize(
+    ("ground", "colours", "ink"),
+    [
+        (palette.PAPER, palette.COLOURS, palette.INK),
+        (palette.PAPER_DARK, palette.COLOURS_DARK, palette.INK_DARK),
+    ],
+    ids=["light", "dark"],
+)
+def test_marked_words_can_be_read(ground: str, colours: list[str], ink: str) -> None:
+    for share in np.linspace(0, passages.GROUND, 9):
+        assert contrast(ink, palette.mix(colours[0], ground, float(share))) >= 4.5
+
+
+def test_passages_wrap_and_make_the_figure_as_high_as_they_are() -> None:
+    words = ["pointer", "network", "."] * 12
+    heights = []
+    for width in (4.0, 8.0):
+        figure, ax = plotting.axes(width=width)
+        plotting.passages(figure, ax, [("read", words, None), ("", ["end"], [0.5])])
+        rows = {round(text.get_position()[1], 1) for text in ax.texts}
+        assert figure.get_figheight() * 72 == pytest.approx(ax.get_ylim()[0])
+        assert max(t.get_window_extent().x1 for t in ax.texts) <= width * figure.dpi
+        heights.append(len(rows))
+        fills = [patch.get_facecolor()[3] for patch in ax.patches]
+        assert fills == [0.2, 0.5]
+    assert heights[0] > heights[1] > 2
+
+
+@pytest.mark.parametrize("weights", [[0.5], [0.5, 1.5], [0.5, float("nan")]])
+def test_passages_refuse_weights_that_do_not_fit(weights: list[float]) -> None:
+    figure, ax = plotting.axes()
+    with pytest.raises(ValueError, match=r"read must have a weight in 0..1 for each of 2 words"):
+        plotting.passages(figure, ax, [("read", ["a", "b"], weights)])
 
 
 def test_arrows_meet_the_facing_sides() -> None:
