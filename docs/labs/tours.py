@@ -18,7 +18,7 @@ from attnbook.training import train
 
 torch.set_num_threads(1)
 SEEDS = (0, 1, 2)
-STEPS = {"sorting": 500, "tours": 600}
+STEPS = {"sorting": 400, "tours": 600}
 
 
 def loss(model, batch):
@@ -30,23 +30,66 @@ def loss(model, batch):
 # ## Sorting
 #
 # Trained on 2 to 10 numbers, all lengths of a batch alike. What has been pointed at is masked, so
-# every output holds every number once; the question is the order.
+# every output holds every number once; the question is the order. It is asked all along the way.
 
 # %%
 SIZES = (5, 10, 15, 20)
-tests = {n: sorting.draw(2000, n, torch.Generator().manual_seed(1000 + n)) for n in SIZES}
-ordered = {n: [] for n in SIZES}
+tests = {n: sorting.draw(1000, n, torch.Generator().manual_seed(1000 + n)) for n in SIZES}
+
+
+def in_order(model):
+    """The share of inputs that come out sorted, for each size."""
+    found = {n: model.greedy(batch.points, batch.lengths).pointers for n, batch in tests.items()}
+    return {n: sorting.same_order(found[n], tests[n]).float().mean().item() for n in SIZES}
+
+
+ways = []
 for seed in SEEDS:
     torch.manual_seed(seed)
     sorter = PointerNetwork(AttentionEncoder(1, 64, heads=4, blocks=2), stop=False)
-    batches = pointing.batches(sorting.draw, range(2, 11), size=256, seed=seed)
-    steps = STEPS["sorting"]
-    train(sorter, loss, batches, steps=steps, lr=2e-3, warmup=100, seed=seed, title=f"sort {seed}")
-    for n, batch in tests.items():
-        found = sorter.greedy(batch.points, batch.lengths).pointers
-        ordered[n].append(sorting.same_order(found, batch).float().mean().item())
-for n, shares in ordered.items():
-    print(f"{n:2} numbers in order:", *(f"{share:7.1%}" for share in shares))
+    way = []
+
+    def watch(model, way=way):
+        way.append(in_order(model))
+        return way[-1][10]
+
+    history = train(
+        sorter,
+        loss,
+        pointing.batches(sorting.draw, range(2, 11), size=64, seed=seed),
+        steps=STEPS["sorting"],
+        lr=2e-3,
+        warmup=50,
+        seed=seed,
+        evaluate=watch,
+        every=50,
+        title=f"sorting, seed {seed}",
+    )
+    ways.append(way)
+at = [step for step, _ in history.evaluations]
+for n in SIZES:
+    print(f"{n:2} numbers, in order after {at} steps")
+    for way in ways:
+        print(" " * 10, *(f"{step[n]:5.0%}" for step in way))
+
+# %%
+figure, ax = plotting.axes(
+    alt="Share of inputs in order against training steps, for 10 and for 20 numbers, three seeds "
+    "each. With 10 numbers it is near 100 % from the first 50 steps on. With 20 numbers, more than "
+    "in training, it begins there too and then falls."
+)
+for colour, style, n in zip(plotting.COLOURS, ("-", "--"), (10, 20), strict=False):
+    for seed, way in enumerate(ways):
+        label = f"{n} numbers" if seed == 0 else "_"
+        ax.plot(at, [step[n] for step in way], color=colour, linestyle=style, label=label)
+ax.set(xlabel="training step", ylabel="in order", ylim=(0, 1.02))
+ax.legend(loc="lower left")
+figure
+
+# %% [markdown]
+# Ten numbers and fewer are learnt within a few dozen steps, and so are twenty: it is enough that a
+# smaller number always scores more, and that what is taken is masked. With more training the
+# network finds ways to be surer that hold for ten numbers and not for twenty.
 
 # %% [markdown]
 # ## Tours
@@ -213,7 +256,9 @@ for n, shares in crossed.items():
 # %%
 values, worst = {}, {}
 for n in SIZES:
-    values[f"sorted_{n}"], worst[f"sorted_{n}"] = ordered[n], min
+    values[f"sorted_{n}"], worst[f"sorted_{n}"] = [way[-1][n] for way in ways], min
+values["early_20"], worst["early_20"] = [way[0][20] for way in ways], min
+values["late_20"], worst["late_20"] = [way[-1][20] for way in ways], max
 for way in WAYS:
     for n in NUMBERS:
         values[f"{way}_{n}"], worst[f"{way}_{n}"] = excess[way][n], max
