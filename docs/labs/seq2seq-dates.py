@@ -203,6 +203,31 @@ for example, weight in zip(sample, weights, strict=True):
 print(f"weight of the four year steps on the year's four digits: {sum(on_year) / len(on_year):.1%}")
 
 # %% [markdown]
+# Four more maps are kept for the chapter: one day in March, whose year and day have no digit twice,
+# in three languages, and once with its weekday.
+
+# %%
+march = next(d for d in dates.test_dates if d.month == 3 and len(set(f"{d:%Y%d}")) == 6)
+forms = {"en": "MMMM d, y", "fr": "d MMMM y", "hu": "y. MMMM d.", "fr, spoken": "EEEE d MMMM y"}
+kept = [
+    Example(render(march, code[:2], form), march.isoformat(), code[:2])
+    for code, form in forms.items()
+]
+outputs, weights = decode(model, kept)
+maps = {
+    code: {
+        "text": example.text,
+        "written": output,
+        "weights": [
+            [round(x, 3) for x in row[: len(example.text)]] for row in weight[:10].tolist()
+        ],
+    }
+    for code, example, output, weight in zip(forms, kept, outputs, weights, strict=True)
+}
+for found in maps.values():
+    print(f"{found['text']:22} {found['written']}")
+
+# %% [markdown]
 # ## A language it never saw
 #
 # Norwegian is close to Danish and Swedish, which were in training. Two further languages that were
@@ -255,4 +280,7 @@ values = {
 }
 lowest = dict.fromkeys(values, min)
 highest = {"none": max, "both_ends": max}  # what must stay low
-summary = save("seq2seq-dates", seeds=SEEDS, steps=STEPS, values=values, worst=lowest | highest)
+worst = lowest | highest
+summary = save(
+    "seq2seq-dates", seeds=SEEDS, steps=STEPS, values=values, worst=worst, shown={"maps": maps}
+)
