@@ -190,6 +190,62 @@ OWED = {
             "the marginals of a chain equal enumeration": "normalizers/marginals",
         },
     ),
+    "05-seq2seq": Owed(
+        topics={
+            "embedding": "primer-words-as-vectors-networks-with-a-state",
+            "a recurrent network carries a state": "primer-words-as-vectors-networks-with-a-state",
+            "bidirectional network": "primer-words-as-vectors-networks-with-a-state",
+            "fixed vector": "the-bottleneck",
+            "additive score": "bahdanau-look-then-step",
+            "bidirectional annotation": "bahdanau-look-then-step",
+            "the state before the step": "bahdanau-look-then-step",
+            "its new state asks": "luong-step-then-look",
+            "dot, general": "luong-step-then-look",
+            "location does not": "four-scores",
+            "input feeding": "input-feeding",
+            "multiply-adds": "the-two-side-by-side",
+            "global attention": "windows-local-attention",
+            "local-m": "windows-local-attention",
+            "local-p": "windows-local-attention",
+            "beam search": "writing-greedy-and-beam",
+            "weight is not influence": "alignment-maps-on-real-pairs",
+            "called coverage": "coverage",
+            "CLDR": "the-experiment",
+            "CMUdict": "the-experiment",
+        },
+        figures={
+            "the structure of traditional attention": "fig-traditional",
+            "the structure of Bahdanau's": "fig-bahdanau",
+            "the structure of Luong's": "fig-luong",
+            "alignment maps on real pairs": "fig-alignments",
+        },
+        tables={
+            "the steps": "tbl-steps",
+            "Bahdanau against Luong": "tbl-side",
+            "what it costs, counted": "tbl-cost",
+            "the score functions on the same task": "tbl-scores",
+            "phonemes and words wrong": "tbl-phonemes",
+        },
+        labs={
+            "accuracy against length: none, Bahdanau, Luong with four scores": (
+                "seq2seq",
+                [
+                    *(
+                        f"{name}-{length}"
+                        for name in ("none", "bahdanau", "dot", "general", "concat", "location")
+                        for length in (6, 10, 20)
+                    ),
+                    "parameters",
+                ],
+            ),
+            "dates to ISO": ("seq2seq-dates", ["attention", "none", "patience"]),
+            "spelling to phonemes": (
+                "phonemes",
+                [f"{what}-{how}" for what in ("phoneme", "word") for how in ("attention", "none")]
+                + ["ratio", "monotone"],
+            ),
+        },
+    ),
 }
 
 
@@ -257,6 +313,8 @@ def test_a_chapter_has_what_it_owes(chapter: str) -> None:
         ("03-scores", "](../labs/scores.ipynb", "](../labs/other.ipynb", "no lab scores"),
         ("04-normalizers", "#normalizers/marginals)", "#other)", "normalizers/marginals"),
         ("04-normalizers", "REINFORCE", "It", "topic 'REINFORCE'"),
+        ("05-seq2seq", 'fig="alignments"', 'fig="maps"', "real pairs: no #fig-alignments"),
+        ("05-seq2seq", "{claim seq2seq/none-20}", "0", "seq2seq/none-20"),
     ],
 )
 def test_what_is_taken_away_is_missed(chapter: str, old: str, new: str, message: str) -> None:
