@@ -200,7 +200,7 @@ OWED = {
             "bidirectional annotation": "bahdanau-look-then-step",
             "the state before the step": "bahdanau-look-then-step",
             "its new state asks": "luong-step-then-look",
-            "dot, general": "luong-step-then-look",
+            "plain dot product": "luong-step-then-look",
             "location does not": "four-scores",
             "input feeding": "input-feeding",
             "multiply-adds": "the-two-side-by-side",
