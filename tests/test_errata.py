@@ -36,6 +36,7 @@ ITEMS = {
     "many parameters": "attention-has-many-parameters",
     "Hopfield network": "a-hopfield-network-is-a-fully-connected-network",
     "Transformer as RNN": "a-transformer-implements-an-rnn-sequence-to-sequence-model",
+    "coverage": "coverage-makes-sure-that-everything-is-said",
     "code: scale": "q-sqrtd-then-embed_dim",
     "code: decoder": "a-decoder-without-self-attention",
     "code: encoder unseen": "attention-that-never-sees-the-encoder",
