@@ -246,6 +246,46 @@ OWED = {
             ),
         },
     ),
+    "06-pointer": Owed(
+        topics={
+            "no dictionary of nails": "the-idea",
+            "the end of the answer": "the-equation",
+            "a distribution over the nails": "the-smallest-block",
+            "classes as points": "a-vocabulary-that-is-the-input",
+            "leftmost": "the-corners-of-a-hull",
+            "every item once": "once-each-masks-of-chosen-points",
+            "sorting is the task": "sorting-and-tours",
+            "dynamic programming": "sorting-and-tours",
+            "2-opt": "sorting-and-tours",
+            "likeliest beginnings": "writing-it-down-greedy-sampled-beam",
+            "projected once and kept": "writing-it-down-greedy-sampled-beam",
+            "switch": "copying",
+            "coverage loss": "coverage-not-the-same-place-twice",
+        },
+        figures={
+            "structure": "fig-structure",
+            "predicted hulls, right and wrong": "fig-hulls",
+            "tours": "fig-tours",
+            "structure of copying": "fig-pointer-generator",
+        },
+        tables={
+            "accuracy and area by the number of points, beside the paper": "tbl-hulls",
+            "tours beside the exact ones": "tbl-tours",
+        },
+        labs={
+            "hulls": (
+                "pointer",
+                [f"{what}-{n}" for what in ("exact", "area", "invalid") for n in (5, 10, 15, 20, 50)],
+            ),
+            "sorting and tours": (
+                "tours",
+                [
+                    *(f"{way}-{n}" for way in ("greedy", "beam", "shortest") for n in (5, 10, 15, 20)),
+                    *("attempt-20", "sorted-10", "early-20", "late-20"),
+                ],
+            ),
+        },
+    ),
 }
 
 
