@@ -23,7 +23,7 @@ from attnbook.tasks.symbols import Vocabulary
 from attnbook.training import train
 
 torch.set_num_threads(1)
-SEEDS, STEPS, LONGEST = (0, 1, 2), 660, 20
+SEEDS, STEPS, LONGEST = (0, 1, 2), 720, 20
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 letters = Vocabulary(LETTERS)
 
