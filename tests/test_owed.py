@@ -261,27 +261,48 @@ OWED = {
             "projected once and kept": "writing-it-down-greedy-sampled-beam",
             "switch": "copying",
             "coverage loss": "coverage-not-the-same-place-twice",
+            "fair opponent on names": "does-it-help",
+            "GNU General Public License": "which-words-were-copied",
         },
         figures={
             "structure": "fig-structure",
             "predicted hulls, right and wrong": "fig-hulls",
             "tours": "fig-tours",
             "structure of copying": "fig-pointer-generator",
+            "copied words highlighted": "fig-copied",
         },
         tables={
             "accuracy and area by the number of points, beside the paper": "tbl-hulls",
             "tours beside the exact ones": "tbl-tours",
+            "copy against generate": "tbl-copying",
+            "copying by kind of word": "tbl-kinds",
         },
         labs={
             "hulls": (
                 "pointer",
-                [f"{what}-{n}" for what in ("exact", "area", "invalid") for n in (5, 10, 15, 20, 50)],
+                [
+                    f"{what}-{n}"
+                    for what in ("exact", "area", "invalid")
+                    for n in (5, 10, 15, 20, 50)
+                ],
             ),
             "sorting and tours": (
                 "tours",
                 [
-                    *(f"{way}-{n}" for way in ("greedy", "beam", "shortest") for n in (5, 10, 15, 20)),
+                    *(
+                        f"{way}-{n}"
+                        for way in ("greedy", "beam", "shortest")
+                        for n in (5, 10, 15, 20)
+                    ),
                     *("attempt-20", "sorted-10", "early-20", "late-20"),
+                ],
+            ),
+            "a summariser: copying helps on rare words": (
+                "copying",
+                [
+                    *(f"{row}-l" for row in ("lead", "none", "replaced", "copying", "coverage")),
+                    *(f"copying-{kind}" for kind in ("frequent", "rare", "outside", "never")),
+                    *("gain", "gain-replaced", "times-never", "repeats-left", "wrong"),
                 ],
             ),
         },
