@@ -482,9 +482,8 @@ def test_the_browser_makes_the_same_scripts() -> None:
 
 
 def chosen(blocks: list[Block]) -> list[Block]:
-    """A page's last block, one in the middle, its first figure and its first table."""
-    main = [block for block in blocks if not block.leaf and not block.no_run]
-    picked = [main[-1], main[len(main) // 2]] if main else []
+    """A page's last block, which needs all before it, its first figure and its first table."""
+    picked = [block for block in blocks if not block.leaf and not block.no_run][-1:]
     for kind in ("fig", "table"):
         picked += [block for block in blocks if block.value(kind)][:1]
     return sorted({block.index: block for block in picked}.values(), key=lambda block: block.index)
