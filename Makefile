@@ -13,7 +13,7 @@ help:  ## list the commands
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tests]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[tests]'
 	@touch $@
 
 serve: .venv/installed  ## build the site and serve it, rebuilt on every save; PORT=8001 for another port

@@ -131,8 +131,8 @@ DOCSTRINGS = Numbered([docstring], document_types={".py": PythonDocStringDocumen
 
 # Long files first, so that no worker is left with one at the end. The first builds the site.
 FIRST = [
-    *("tests/site/test_browser.py", "tests/book/test_snippets.py", "tests/site/test_copy.py"),
-    *("tests/site/test_narrow.py", "tests/book/test_plugin.py"),
+    *("tests/site/test_pages.py", "tests/book/test_snippets.py", "tests/test_contracts.py"),
+    *("tests/book/test_plugin.py", "tests/site/test_search.py"),
 ]
 
 

@@ -216,7 +216,7 @@ def rnn_search(
     """RNNsearch: with attention. The alignment model has `n` units and the maxout layer `n / 2`.
 
     Source:
-        Bahdanau, Cho, Bengio 2015, appendix A.2.3 (n = n' = 1000, m = 620, l = 500).
+        Bahdanau, Cho, Bengio 2015, appendix A.2.3 (`n = n' = 1000`, `m = 620`, `l = 500`).
 
     >>> model = rnn_search(source_symbols=10, target_symbols=7, hidden_dim=4)
     >>> model.decoder.attention

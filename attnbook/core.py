@@ -170,8 +170,8 @@ def apply_mask(
         mask: boolean, True = may attend, broadcast to the shape of the scores; None allows all.
 
     Returns:
-        Scores of the same shape. `-inf`, not a large negative number: a normaliser gives it
-        weight exactly 0, and a row of nothing else becomes a row of zeros.
+        Scores of the same shape, with `-inf` and not a large negative number, since a
+        normaliser gives it weight exactly 0, and a row of nothing else becomes a row of zeros.
 
     Raises:
         TypeError: the mask is not a boolean tensor.

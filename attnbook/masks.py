@@ -89,10 +89,9 @@ def padding(lengths: Int[Tensor, "*b"], S: int) -> Bool[Tensor, "*b 1 {S}"]:
         TypeError: lengths are not an integer tensor, or S is not an integer.
         ValueError: a length is negative or exceeds S.
 
-    >>> padding(torch.tensor([1, 3]), 3).int()
-    tensor([[[1, 0, 0]],
-    <BLANKLINE>
-            [[1, 1, 1]]], dtype=torch.int32)
+    >>> padding(torch.tensor([1, 3]), 3)[:, 0].int()
+    tensor([[1, 0, 0],
+            [1, 1, 1]], dtype=torch.int32)
     """
     _check_integers("lengths", lengths)
     _check_count("S", S)

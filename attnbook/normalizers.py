@@ -34,7 +34,7 @@ def softmax(scores: Float[Tensor, "*b S"], temperature: float = 1.0) -> Float[Te
             become equal.
 
     Returns:
-        Weights `(*b, S)`: positive where the score is finite, rows sum to one.
+        Weights `(*b, S)`, positive where the score is finite; rows sum to one.
 
     Raises:
         TypeError: the scores are not floating-point.
@@ -138,7 +138,7 @@ def hardmax(scores: Float[Tensor, "*b S"]) -> Float[Tensor, "*b S"]:
         TypeError: the scores are not floating-point.
 
     Source:
-        Bengio, Leonard, Courville 2013, section 4 (the straight-through estimator).
+        Bengio, Leonard, Courville 2013, the straight-through estimator.
 
     >>> hardmax(torch.tensor([0.0, 3.0, 1.0]))
     tensor([0., 1., 0.])

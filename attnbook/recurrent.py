@@ -48,7 +48,7 @@ class GatedUnit(nn.Module):
         drive `(B, 3n)` for z, r and the candidate in this order, state `(B, n)`, result `(B, n)`.
 
     Source:
-        Cho et al. 2014, equations 5 to 8, with z and 1 - z as in the paper's appendix A.1.1.
+        Cho et al. 2014, equations 5 to 8, with `z` and `1 - z` as in the paper's appendix A.1.1.
         Recurrent matrices start orthogonal (appendix B.1).
 
     >>> GatedUnit(2)(torch.zeros(1, 6), torch.ones(1, 2)).shape

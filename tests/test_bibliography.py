@@ -223,3 +223,11 @@ GOOD = """@inproceedings{vinyals2015pointer,
 def test_a_bad_entry_is_named(old: str, new: str, message: str) -> None:
     found = problems(GOOD.replace(old, new) if old else GOOD)
     assert any(message in problem for problem in found) if message else found == []
+
+
+def test_a_range_has_the_dash_of_print() -> None:
+    """Of numbers as of pages, which BibTeX writes with two hyphens."""
+    bibliography = Bibliography(BIB)
+    html = bibliography.listed(bibliography.entries)
+    assert "2(1–2), 125–134" in html
+    assert not re.search(r"\d--\d", html)

@@ -72,7 +72,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
     labs = tmp_path / "docs" / "labs"
     (labs / "results").mkdir(parents=True)
     (tmp_path / "docs" / "chapters").mkdir()
-    (tmp_path / "docs" / "chapters" / "04-norms.md").touch()
+    (tmp_path / "docs" / "chapters" / "04-norms.md").write_text("# Normes\n")
     (tmp_path / "tests").mkdir()
     (labs / "tiny.py").write_text(LAB)
     (labs / "tiny.ipynb").write_text("{}")
@@ -341,7 +341,7 @@ def test_the_scoreboard_knows_that_a_chapter_is_not_written_yet(root: Path) -> N
     board = scoreboard(ledger)
     ran = "This chapter is not written yet; its lab has run, and these are its numbers."
     assert f"## 03 Scores\n\n{ran}\n\nMeasured in the lab [tiny](labs/tiny.ipynb)" in board
-    assert "## [04 Norms](chapters/04-norms.md)\n\n| claim |" in board
+    assert "## [04 Normes](chapters/04-norms.md)\n\n| claim |" in board
     assert "## 06 Later\n\nThis chapter is not written yet.\n\n| claim |" in board
 
 

@@ -154,7 +154,9 @@ class Bibliography:
         parts.append(f"<cite>{title}</cite>{'' if title.endswith('?') else '.'}")
         venue = next((_html(fields[name]) for name in _VENUES if fields.get(name)), "")
         number = fields.get("volume", "") + (f"({fields['number']})" if "number" in fields else "")
-        pages = _html(fields.get("pages", "")).replace("--", "–")
+        number, pages = (
+            text.replace("--", "–") for text in (number, _html(fields.get("pages", "")))
+        )
         where = " ".join(filter(None, [venue, number])) + (f", {pages}" if pages else "")
         if where:
             parts.append(f"{where}.")

@@ -104,7 +104,7 @@ class Diagram(schemdraw.Drawing):
         return self._put([ring, text], at, anchors | {"center": (0.0, 0.0)})
 
     def note(self, label: str, at: XY, *, align: Any = "center", colour: str = MUTED) -> Element:
-        """Add free text, smaller than a box's; `align` is "left", "center" or "right".
+        """Add free text, smaller than a box's; `align` is `"left"`, `"center"` or `"right"`.
 
         >>> from attnbook import plotting
         >>> plotting.diagram().note("one row per query", (0, 1)).center
@@ -186,11 +186,12 @@ class Diagram(schemdraw.Drawing):
             start: an element of this drawing, or a point.
             end: the same.
             label: beside the middle of the arrow.
-            leave: the side it leaves from, "N", "E", "S" or "W"; by default the facing side.
+            leave: the side it leaves from, `"N"`, `"E"`, `"S"` or `"W"`; by default the one that
+                faces the other end.
             arrive: the side it arrives at.
             colour: of the line.
             dashed: True dashes the line.
-            head: "->", "<-", "<->" or "" for a line without a head.
+            head: `"->"`, `"<-"`, `"<->"`, or `""` for a line without a head.
 
         >>> from attnbook import plotting
         >>> drawing = plotting.diagram()

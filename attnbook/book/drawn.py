@@ -2,26 +2,31 @@
 
     results({"docs/index.md": text}, cache)      runs the pages that are not kept, side by side
 
-Each page runs in an interpreter of its own, so the site that is being served shows edits of the
-package, and pages cannot see each other. A page is kept by a digest of its code, of the package
-code that it reaches, of the code that draws, and of the versions of Python and of the libraries
-that compute and draw. Prose is not in it. The files of docs/ that the page read while it ran are
-kept beside its results, with a digest of each: it runs again when one of them changes.
+Each page runs in a process of its own, so the site that is being served shows edits of the package,
+and pages cannot see each other. Where the system can, the processes are copies of one that has
+imported the libraries, and nothing of the package. A page is kept by a digest of its code, of the
+package code that it reaches, of the code that draws, and of the versions of Python and of the
+libraries that compute and draw. Prose is not in it. The files of docs/ that the page read while it
+ran are kept beside its results, with a digest of each: it runs again when one of them changes.
 """
 
 import ast
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import re
-import subprocess
 import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +142,11 @@ def results(
         else:
             missing.append((name, path))
     cache.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    with (
+        _environment(PYTHONHASHSEED="0", OMP_NUM_THREADS=threads),
+        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
+    ):
         made = pool.map(lambda job: _run(job[0], pages[job[0]], job[1], root), missing)
         for (name, path), error in zip(missing, made, strict=True):
             if error is not None:
@@ -184,25 +193,47 @@ def _watched(folder: Path) -> Iterator[set[Path]]:
 
 
 def _run(name: str, text: str, path: Path, root: Path) -> PageError | None:
-    """Run one page in an interpreter of its own, which writes its results."""
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "attnbook.book.drawn", str(path.resolve())],
-        input=json.dumps([name, text]),
-        capture_output=True,
-        text=True,
-        cwd=root,
-        env=environment,
-    )
-    if done.returncode == 0:
-        return None
+    """Run one page in a process of its own, which writes its results."""
+    processes = _processes()
+    receiver, sender = processes.Pipe(duplex=False)
+    job = (name, text, path.resolve(), root.resolve(), sender)
+    process = processes.Process(target=_work, args=job)  # type: ignore[attr-defined]
+    process.start()
+    sender.close()
     try:
-        fault = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        return PageError(name, 1, f"the page could not be run\n{done.stderr[-2000:]}")
-    return PageError(
-        name, fault["line"], fault["message"], code=fault["code"], details=fault["details"]
-    )
+        fault: dict[str, Any] | None = receiver.recv()
+    except EOFError:
+        process.join()
+        why = f"its process ended with the exit code {process.exitcode}"
+        fault = {"line": 1, "message": f"the page could not be run: {why}"}
+    process.join()
+    receiver.close()
+    return PageError(name, **fault) if fault else None
+
+
+@lru_cache(maxsize=1)
+def _processes() -> BaseContext:
+    """What makes processes that have the libraries, and no module of the package."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["torch", "matplotlib.pyplot", "schemdraw", "ziamath"])
+    return processes
+
+
+@contextlib.contextmanager
+def _environment(**wanted: str) -> Iterator[None]:
+    """Variables that new processes see, and put back afterwards."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def draw(name: str, text: str) -> dict[str, dict[int, Any]]:
@@ -231,23 +262,25 @@ def draw(name: str, text: str) -> dict[str, dict[int, Any]]:
     return {"figures": figures, "tables": tables}
 
 
-def main() -> int:
-    """Run the page on standard input and write its results to the path that is given."""
-    name, text = json.load(sys.stdin)
-    target, root = Path(sys.argv[1]), Path.cwd().resolve()
+def _work(name: str, text: str, target: Path, root: Path, sender: Connection) -> None:
+    """In its process: run the page, write its results to `target`, and send what is wrong."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    warnings.simplefilter("ignore")
+    os.chdir(root)
+    fault: dict[str, Any] | None = None
     try:
         with _watched(root / "docs") as opened:
             made = draw(name, text)
+        part = target.with_suffix(f".{os.getpid()}")
+        read = {path.relative_to(root).as_posix(): _stamp(path) for path in sorted(opened)}
+        part.write_text(json.dumps({**made, "read": read}), encoding="utf-8")
+        part.replace(target)
     except PageError as error:
-        parts = {"line": error.line, "message": error.message, "code": error.code}
-        print(json.dumps(parts | {"details": error.details}))
-        return 1
-    part = target.with_suffix(f".{os.getpid()}")
-    read = {path.relative_to(root).as_posix(): _stamp(path) for path in sorted(opened)}
-    part.write_text(json.dumps({**made, "read": read}), encoding="utf-8")
-    part.replace(target)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        fault = {"line": error.line, "message": error.message, "code": error.code}
+        fault["details"] = error.details
+    except BaseException:
+        said = traceback.format_exc()[-2000:]
+        fault = {"line": 1, "message": f"the page could not be run\n{said}"}
+    sender.send(fault)

@@ -30,6 +30,7 @@ from attnbook.book import (
     claims,
     labpages,
     maths,
+    numbers,
     published,
     quotes,
     reading,
@@ -163,7 +164,7 @@ class BookPlugin(BasePlugin[BookConfig]):
         try:
             html = labpages.place(woven.finish(html), self._pieces.get(uri, {}))
             self._twins[uri] = html
-            html = maths.convert(html, woven.page)
+            html = numbers.whole(maths.convert(html, woven.page))
             for item in page.toc:
                 _set_maths(item, woven.page)
             page.title = _TOC_MATHS.sub(

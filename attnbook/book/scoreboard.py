@@ -18,8 +18,10 @@ def scoreboard(ledger: Ledger) -> str:
     for chapter in sorted({claim.chapter for claim in claims}):
         page = PurePosixPath("chapters") / f"{chapter}.md"
         number, _, words = chapter.partition("-")
-        title = f"{number} {words.replace('-', ' ').capitalize()}"
         exists = (ledger.root / "docs" / page).exists()
+        text = (ledger.root / "docs" / page).read_text(encoding="utf-8") if exists else ""
+        heading = re.search(r"^# (.+)$", text, re.M)  # "Normalisers", and the file is normalizers
+        title = f"{number} {heading[1] if heading else words.replace('-', ' ').capitalize()}"
         parts.append(f"## {f'[{title}]({page})' if exists else title}")
         here = [claim for claim in claims if claim.chapter == chapter]
         if not exists:

@@ -4,7 +4,8 @@
 
 The words and patterns come from the Unicode CLDR (Common Locale Data Repository) through the Babel
 package; `cldr_version()` reads which release. CLDR is copyright Unicode, Inc., under the licence
-Unicode-3.0 (https://www.unicode.org/license.txt), Babel under BSD-3-Clause; neither is copied here.
+Unicode-3.0 (<https://www.unicode.org/license.txt>), Babel under BSD-3-Clause; neither is copied
+here.
 
 Every locale of `LOCALES` writes the Gregorian calendar with the digits 0-9. The "short" formats,
 with two-digit years and day and month in either order, are left out: each text keeps its

@@ -37,6 +37,7 @@ def test_a_milestone_is_a_work_of_the_bibliography_with_its_month(milestone: Mil
         assert milestone.date == number, "say where the month comes from"
         assert milestone.seen
     assert len(milestone.name) <= 32
+    assert "'" not in milestone.name, "a figure shows it as it stands: write ’"
     assert milestone.what.endswith(".")
 
 

@@ -175,6 +175,12 @@ def test_code_that_fails_ends_the_build_with_its_line(
     assert said in failure(text)
 
 
+def test_a_page_that_ends_its_process_is_named(failure: Callable[[str], str]) -> None:
+    said = failure("# A\n\n```python\nimport os\nos._exit(3)\n```\n")
+    assert "chapters/03-demo.md:1: the page could not be run: its process ended with" in said
+    assert "the exit code 3" in said
+
+
 def test_every_page_that_fails_is_named_at_once(site: Site, failure: Callable[[str], str]) -> None:
     site.write("chapters/04-other.md", "```python\nraise KeyError('lost')\n```\n")
     said = failure("```python\nx = unknown\n```\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fresh import printed_by
 from playwright._impl._driver import compute_driver_executable
 
 from attnbook.book.checker import matches
@@ -482,23 +483,11 @@ def test_the_browser_makes_the_same_scripts() -> None:
 
 
 def chosen(blocks: list[Block]) -> list[Block]:
-    """A page's last block, one in the middle, its first figure and its first table."""
-    main = [block for block in blocks if not block.leaf and not block.no_run]
-    picked = [main[-1], main[len(main) // 2]] if main else []
+    """A page's last block, which needs all before it, its first figure and its first table."""
+    picked = [block for block in blocks if not block.leaf and not block.no_run][-1:]
     for kind in ("fig", "table"):
         picked += [block for block in blocks if block.value(kind)][:1]
     return sorted({block.index: block for block in picked}.values(), key=lambda block: block.index)
-
-
-RUN_ALL = """
-import contextlib, io, json, runpy, sys
-printed = {}
-for path in sys.argv[1:]:
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        runpy.run_path(path, run_name="__main__")
-    printed[path] = output.getvalue()
-print(json.dumps(printed))
-"""
 
 
 @pytest.mark.parametrize("name", RUNNING)
@@ -509,16 +498,7 @@ def test_the_scripts_of_a_page_run_in_a_fresh_process(name: str, tmp_path: Path)
         (tmp_path / path).write_text(runnable(blocks, block.index), encoding="utf-8")
     cells = [c.source for c in notebook(RUNNING[name], page=name).cells if c.cell_type == "code"]
     (tmp_path / "notebook.py").write_text("\n\n".join(cells), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_ALL, *scripts, "notebook.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PATH": "", "HOME": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    printed = json.loads(done.stdout)
+    printed = printed_by(tmp_path, [*scripts, "notebook.py"])
     for path, block in scripts.items():
         if block.fig:
             assert "<svg" in (tmp_path / f"{block.fig}.svg").read_text(encoding="utf-8")

@@ -153,3 +153,11 @@ def test_only_pages_and_what_they_use_are_published(site: Path) -> None:
     strange = [p for p in site.rglob("*") if p.is_file() and p.suffix not in allowed]
     assert not strange
     assert not list(site.rglob("_template*"))
+
+
+def test_an_address_without_a_page_leads_on(site: Path, pages: dict[Path, Reader]) -> None:
+    """Its links are absolute: it is shown at any address."""
+    links = set(pages[site / "404.html"].links)
+    assert {f"{SUB_PATH}/index.html", f"{SUB_PATH}/glossary.html"} <= links
+    words = (site / "404.html").read_text(encoding="utf-8").partition("<article")[2]
+    assert "There is no page at this address" in words
