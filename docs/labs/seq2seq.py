@@ -95,18 +95,22 @@ runs = {
     for name, make in makers.items()
 }
 
+# %% [markdown]
+# Words without a mistake, in per cent, against their length; the worst of three seeds:
+
 # %%
-print("exact, worst seed of three;", *(f"{length:4}" for length in LENGTHS))
+print(f"{'letters':9}", *(f"{length:3}" for length in LENGTHS))
 for name, found in runs.items():
     worst = [min(accuracy[length] for _, accuracy in found) for length in LENGTHS]
-    print(f"{name:27}", *(f"{100 * share:4.0f}" for share in worst))
+    print(f"{name:9}", *(f"{100 * share:3.0f}" for share in worst))
 
 # %% [markdown]
 # The middle of three seeds, with the span of all three:
 
 # %%
 figure, ax = plotting.axes(
-    height=3.6,
+    width=6.8,
+    height=3.4,
     alt="Share of words written without a mistake against their length, six models. Without "
     "attention the curve falls to nothing within a few letters. All curves with attention stay "
     "high much further; location falls before the others do. Beyond 20 letters, the longest of "
@@ -118,9 +122,12 @@ for name, found in runs.items():
     low, high = several.amin(dim=0), several.amax(dim=0)
     ax.fill_between(LENGTHS, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
 ax.axvline(LONGEST, color=plotting.MUTED, linestyle="-", linewidth=1)
-ax.annotate("longest in training", (LONGEST + 0.4, 0.9), color=plotting.MUTED)
-ax.set(xlabel="letters", ylabel="words without a mistake", ylim=(-0.02, 1.02))
-ax.legend(loc="lower left")
+ax.set(
+    xlabel=f"letters; the longest in training have {LONGEST}",
+    ylabel="words without a mistake",
+    ylim=(-0.02, 1.02),
+)
+ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 figure
 
 # %% [markdown]
@@ -150,8 +157,8 @@ figure
 #
 # A score that compares can look for a letter. Location must name the place by its number, and to
 # name it exactly the state must count exactly: its map is spread out, as the figure shows. Nor can
-# it name a place that no word of the training set had. The share of first letters that are right,
-# which are at place `S`, the end:
+# it name a place that no word of the training set had. How often is the first letter right, which
+# is at place `S`, the end? In per cent, the worst of three seeds:
 
 
 # %%
@@ -162,10 +169,10 @@ def first_letter(model, sources):
     return (first == batch.target[:, 0]).float().mean().item()
 
 
-print("first letters right, worst seed;", *(f"{length:4}" for length in LENGTHS))
+print(f"{'letters':9}", *(f"{length:3}" for length in LENGTHS))
 for name, found in runs.items():
     worst = [min(first_letter(model, tests[length]) for model, _ in found) for length in LENGTHS]
-    print(f"{name:32}", *(f"{100 * share:4.0f}" for share in worst))
+    print(f"{name:9}", *(f"{100 * share:3.0f}" for share in worst))
 
 # %%
 values, worst = {"parameters": [spread]}, {"parameters": max}
