@@ -262,7 +262,7 @@ for n, (name, colour) in enumerate(zip(shown, plotting.COLOURS, strict=False)):
     ax.bar(places, means, width=0.18, color=colour, label=name)
 ax.set_xticks(range(len(KINDS)), KINDS)
 ax.set(ylabel="share written")
-ax.legend()
+ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1, columnspacing=1.2)
 figure
 
 
