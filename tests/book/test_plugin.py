@@ -205,7 +205,7 @@ def test_a_page_has_all_that_the_book_gives(site: Site) -> None:
         "## References\n\n\\bibliography\n"
     )
     text = re.sub(r"[ \n]+", " ", html)
-    assert "It is 4.2\u202f%, not 5 %, for it is ≤ 10.0\u202f%" in text
+    assert "It is 4.2\u202f%, not 5\u202f%, for it is ≤ 10.0\u202f%" in text
     assert 'href="#ref-nadaraya1964estimating">Nadaraya\u00a01964</a>; see <a' in text
     assert "Bahdanau et al.\u00a02015</a>, section 3)" in text
     assert '<code class="book-short">{claim demo/error}</code>' in text
