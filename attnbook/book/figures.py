@@ -142,6 +142,7 @@ def _finish(root: ET.Element, prefix: str, alt: str) -> str:
         },
     )
     svg.extend(root)
+    _once(svg)
     text = ET.tostring(svg, encoding="unicode")
     used = dict.fromkeys(a or b for a, b in _REFERENCE.findall(text))
     names = {old: f"@-{number}" for number, old in enumerate(used)}
@@ -153,6 +154,17 @@ def _finish(root: ET.Element, prefix: str, alt: str) -> str:
     text = _REFERENCE.sub(lambda m: m[0].replace(m[1] or m[2], names[m[1] or m[2]]), text)
     prefix = prefix or "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
     return re.sub(r'((?:id="|url\(#|href="#))@(?=-\d)', rf"\g<1>{prefix}", text)
+
+
+def _once(svg: ET.Element) -> None:
+    """Keep the first of the signs that formulas share."""
+    known: set[str] = set()
+    for parent in svg.iter():
+        for child in [child for child in parent if child.tag.endswith("symbol")]:
+            name = child.attrib["id"]
+            if name in known:
+                parent.remove(child)
+            known.add(name)
 
 
 def _prune(element: ET.Element) -> None:

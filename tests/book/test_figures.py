@@ -111,6 +111,15 @@ def test_ids_are_prefixed_and_every_reference_is_met(make: Callable[[], Any]) ->
     assert used == set(ids[0])
 
 
+def test_a_sign_that_two_formulas_share_is_there_once() -> None:
+    drawing = plotting.diagram()
+    for x in (0, 4):
+        drawing.box(r"$\tilde h_t$", (x, 0))
+    ids = re.findall(r' id="([^"]*)"', to_svg(drawing, "f"))
+    assert ids
+    assert len(ids) == len(set(ids))
+
+
 def test_words_stay_words() -> None:
     found = words(to_svg(lines(), "f"))
     for label in (
