@@ -51,7 +51,7 @@ def optimal(points: Float[Tensor, "B S 2"], chunk: int = 500) -> Int[Tensor, "B 
 
     Raises:
         TypeError: points are not floating-point.
-        ValueError: the shape does not fit, or a point is not finite.
+        ValueError: the shape does not fit, a point is not finite, or chunk is below 1.
 
     Source:
         Held, Karp 1962; Bellman 1962.
@@ -63,6 +63,8 @@ def optimal(points: Float[Tensor, "B S 2"], chunk: int = 500) -> Int[Tensor, "B 
     check_points(points, width=2, fewest=3)
     if points.shape[1] > MOST:
         raise ValueError(f"points must be at most {MOST} for the exact tour, got {points.shape[1]}")
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
     return torch.cat([canonical(some, _held_karp(some.double())) for some in points.split(chunk)])
 
 
@@ -154,15 +156,16 @@ def _two_opt(distance: Tensor, tour: Tensor) -> Tensor:
     B, S = tour.shape
     row, step = torch.arange(B)[:, None, None], torch.arange(S)
     later = step[:, None] < step  # an edge i and a later one j
+    least = 1e-12 * distance.amax(dim=(1, 2))  # what rounding alone never gains, in any unit
     while True:
         after = tour.roll(-1, dims=1)
         a, b, c, d = tour[:, :, None], after[:, :, None], tour[:, None], after[:, None]
         gain = distance[row, a, b] + distance[row, c, d] - distance[row, a, c] - distance[row, b, d]
         best, which = gain.masked_fill(~later, 0.0).flatten(1).max(dim=1)
-        if not bool((best > 1e-12).any()):
+        if not bool((best > least).any()):
             return tour
         i, j = (which // S)[:, None], (which % S)[:, None]
-        turn = (best > 1e-12)[:, None] & (step > i) & (step <= j)
+        turn = (best > least)[:, None] & (step > i) & (step <= j)
         tour = tour.gather(1, torch.where(turn, i + 1 + j - step, step))
 
 
@@ -182,8 +185,9 @@ def canonical(points: Float[Tensor, "B S 2"], tours: Int[Tensor, "B S"]) -> Int[
     tensor([[1, 2, 3, 4, 0]])
     """
     check_points(points, width=2, fewest=1)
+    check_pointers("tours", tours, points)
     B, S, _ = points.shape
-    if not bool(is_tour(tours, torch.full((B,), S)).all()):
+    if tours.shape[1] != S or not bool(is_tour(tours, torch.full((B,), S)).all()):
         raise ValueError(f"every row of tours must hold each of 1..{S} once")
     backwards = (area(points.double(), tours) < 0)[:, None]
     tours = torch.where(backwards, tours.flip(1), tours)
@@ -212,14 +216,27 @@ def tour_length(
 
 
 def is_tour(pointers: Int[Tensor, "B T"], lengths: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
-    """Whether each output visits every point once.
+    """Whether each output visits every point once, and then ends.
+
+    Raises:
+        TypeError: pointers or lengths are not of integers.
+        ValueError: there is not one length for each row of pointers.
 
     >>> is_tour(torch.tensor([[2, 1, 3, 0], [2, 2, 3, 0], [2, 1, 0, 0]]), torch.tensor([3, 3, 2]))
     tensor([ True, False,  True])
     """
+    for name, x in (("pointers", pointers), ("lengths", lengths)):
+        if not isinstance(x, Tensor) or x.dtype not in (torch.int32, torch.int64):
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{name} must be an int32 or int64 tensor, got {got}")
+    if pointers.ndim != 2 or lengths.shape != pointers.shape[:1]:
+        raise ValueError(
+            "pointers and lengths must have shapes (B, T) and (B,), "
+            f"got {tuple(pointers.shape)} and {tuple(lengths.shape)}"
+        )
     step = torch.arange(pointers.shape[1])
     wanted = torch.where(step < lengths[:, None], step + 1, 0)
-    there = (pointers > 0).sum(1) == lengths
+    there = ((pointers > 0).sum(1) == lengths) & ((pointers > 0) == (wanted > 0)).all(1)
     in_order = pointers.masked_fill(pointers == 0, int(1e9)).sort(dim=1).values
     in_order = in_order.masked_fill(in_order == int(1e9), 0)
     return there & (in_order == wanted).all(1)

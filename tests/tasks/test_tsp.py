@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from building import as_installed
 
 from attnbook.tasks import tsp
 from attnbook.tasks.hull import area, simple
@@ -77,6 +78,14 @@ def test_improved_cannot_be_improved_by_two_edges():
             assert length_by_definition(row, turned) > ours - 1e-9
 
 
+@pytest.mark.parametrize("unit", [1e-13, 1.0, 1e6, 1e12])
+def test_improved_knows_no_unit(unit):
+    points = torch.rand(50, 10, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    generators = (torch.Generator().manual_seed(1) for _ in range(2))
+    here, there = (improved(x, g) for x, g in zip((points, unit * points), generators, strict=True))
+    assert torch.equal(here, there)
+
+
 def test_insertion_puts_each_point_where_it_lengthens_the_tour_least():
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(10, 7, 2, generator=generator, dtype=torch.float64)
@@ -105,6 +114,51 @@ def test_is_tour_on_every_output_of_three_slots():
         assert bool(is_tour(torch.tensor([ended]), torch.tensor([3]))) == (sorted(row) == [1, 2, 3])
 
 
+def test_a_tour_has_no_hole():
+    rows = torch.tensor([[2, 0, 1], [0, 2, 1], [2, 1, 0]])
+    assert is_tour(rows, torch.tensor([2, 2, 2])).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("tours", "error", "message"),
+    [
+        ([[1, 2, 3]], TypeError, "tours must be an int32 or int64 tensor, got list"),
+        (torch.rand(2, 3), TypeError, "tours must be an int32 or int64 tensor, got torch.float32"),
+        (torch.tensor([1, 2, 3]), ValueError, r"tours must have shape \(2, steps\).* got \(3,\)"),
+        (torch.tensor([[1, 2, 3]]), ValueError, r"tours must have shape \(2, .* got \(1, 3\)"),
+        (
+            torch.tensor([[1, 2, 3, 0]] * 2),
+            ValueError,
+            r"every row of tours must hold each of 1\.\.3",
+        ),
+    ],
+)
+def test_what_is_no_tour_says_so(tours, error, message):
+    with as_installed():
+        from attnbook.tasks import tsp
+
+        with pytest.raises(error, match=message):
+            tsp.canonical(torch.rand(2, 3, 2), tours)
+
+
+@pytest.mark.parametrize(
+    ("pointers", "lengths", "error", "message"),
+    [
+        ([[1, 2]], torch.tensor([2]), TypeError, "pointers must be an int32 .* got list"),
+        (torch.rand(1, 2), torch.tensor([2]), TypeError, "pointers must be .* got torch.float32"),
+        (torch.ones(1, 2).long(), [2], TypeError, "lengths must be .* got list"),
+        (torch.ones(2).long(), torch.tensor([2]), ValueError, r"got \(2,\) and \(1,\)"),
+        (torch.ones(1, 2).long(), torch.tensor([2, 2]), ValueError, r"got \(1, 2\) and \(2,\)"),
+    ],
+)
+def test_is_tour_says_what_it_takes(pointers, lengths, error, message):
+    with as_installed():
+        from attnbook.tasks import tsp
+
+        with pytest.raises(error, match=message):
+            tsp.is_tour(pointers, lengths)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -112,6 +166,7 @@ def test_is_tour_on_every_output_of_three_slots():
         (lambda g: draw(0, 3, g), "size must be at least 1, got 0"),
         (lambda g: draw(1, 13, g), "at most 12 for the exact tour, got 13"),
         (lambda g: improved(torch.rand(1, 4, 2), g, restarts=0), "restarts must be at least 1"),
+        (lambda g: optimal(torch.rand(1, 4, 2), chunk=0), "chunk must be at least 1, got 0"),
         (lambda g: improved(torch.rand(1, 2, 2), g), r"\(batch, at least 3, 2\), got \(1, 2, 2\)"),
         (lambda g: canonical(torch.rand(1, 3, 2), torch.tensor([[1, 1, 2]])), r"each of 1\.\.3"),
     ],
