@@ -62,4 +62,5 @@ def same_order(found: Int[Tensor, "B T"], batch: Batch) -> Bool[Tensor, " B"]:
     same = values.gather(1, found[:, :T]) == values.gather(1, batch.target[:, :T])
     once = found.sort(dim=1).values
     once = ((once[:, 1:] != once[:, :-1]) | (once[:, 1:] == 0)).all(1)
-    return (counts == batch.lengths) & once & same.all(1)
+    inside = (found <= batch.lengths[:, None]).all(1)  # 0, which pads, may be a number as well
+    return (counts == batch.lengths) & inside & once & same.all(1)

@@ -34,6 +34,13 @@ def test_an_output_that_stops_early_or_runs_on_is_wrong():
     ]
 
 
+def test_padding_is_no_number_though_it_holds_one():
+    points = torch.tensor([[[0.0], [0.5], [0.0]]])
+    batch = Batch(points, torch.tensor([2]), torch.tensor([[1, 2, 0]]))
+    assert same_order(torch.tensor([[1, 2, 0]]), batch)
+    assert not same_order(torch.tensor([[3, 2, 0]]), batch)
+
+
 @pytest.mark.parametrize(("size", "n"), [(0, 3), (1, 0)])
 def test_clear_errors(size, n):
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
