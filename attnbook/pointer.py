@@ -251,7 +251,8 @@ class PointerNetwork(nn.Module):
         """Beam search: at each step, keep the `width` likeliest beginnings of every input.
 
         The beginnings of one input are queries to the same keys. An output that has ended stays in
-        the beam as it is. With a width of at least all outputs, this is their whole list.
+        the beam as it is. With a width of at least all outputs, this is their whole list. Among
+        equals, as two points in one place are, the lowest slot comes first.
 
         Raises:
             ValueError: width is below 1, or as when called.
@@ -267,7 +268,9 @@ class PointerNetwork(nn.Module):
         pointers = slot[..., :0].unsqueeze(1).expand(B, width, 0)
         for _ in range(slots):
             logs, state = self.step(slot, state, memory)
-            total, which = (total.unsqueeze(-1) + logs).flatten(1).topk(width)
+            every = (total.unsqueeze(-1) + logs).flatten(1)
+            ranked, which = every.sort(dim=1, descending=True, stable=True)  # topk has no order
+            total, which = ranked[:, :width], which[:, :width]
             parent, slot = which // slots, which % slots
             state = PointerState(*(_pick(x, parent) for x in state))
             state = state._replace(written=_count(state.written, slot))

@@ -188,6 +188,23 @@ def test_greedy_takes_the_likeliest_slot_and_is_the_beam_of_one(encoder, rules):
 
 
 @each_rule
+@each_encoder
+def test_among_equals_the_beam_takes_the_lowest_slot_with_padding_or_without(encoder, rules):
+    model = small(encoder, **rules)
+    with torch.no_grad():
+        model.score.v.weight.zero_()  # every slot is as likely
+    points, lengths = inputs(5)
+    first = model.greedy(points, lengths).pointers
+    assert torch.equal(model.beam(points, lengths, width=1).pointers[:, 0], first)
+    padded = torch.nn.functional.pad(points, (0, 0, 0, 9))
+    for width in (2, 7, 40):
+        alone, beside = (model.beam(x, lengths, width).pointers for x in (points, padded))
+        T = min(alone.shape[2], beside.shape[2])
+        assert torch.equal(alone[..., :T], beside[..., :T])
+        assert not beside[..., T:].any()
+
+
+@each_rule
 def test_samples_follow_the_distribution(rules):
     model = small("recurrent", **rules)
     points, lengths = inputs(2)
@@ -406,6 +423,7 @@ TARGET = torch.tensor([[1, 2, 3, 0], [2, 1, 0, 0]])
         ({"points": [[0.5]]}, "points must be a floating-point tensor, got list"),
         ({"points": torch.zeros(2, 3, 3)}, r"at least 1, 2\), got \(2, 3, 3\)"),
         ({"points": torch.zeros(2, 0, 2)}, r"at least 1, 2\), got \(2, 0, 2\)"),
+        ({"points": torch.zeros(0, 3, 2), "lengths": torch.zeros(0).long()}, "at least 1 input"),
         ({"lengths": torch.tensor([3.0, 2.0])}, "lengths must be an integer tensor"),
         ({"lengths": torch.tensor([4, 2])}, "lengths must be between 0 and S = 3, got 4"),
         ({"lengths": torch.tensor([0, 2])}, "every input needs at least 1 point, got length 0"),
