@@ -103,7 +103,7 @@ class AttentionEncoder(nn.Module):
         self, point_dim: int, state_dim: int = 64, heads: int = 4, blocks: int = 3
     ) -> None:
         super().__init__()
-        if state_dim % heads:
+        if heads < 1 or state_dim % heads:
             raise ValueError(f"heads must divide state_dim = {state_dim}, got {heads}")
         self.state_dim, self.input_dim = state_dim, state_dim
         self.embed = nn.Linear(point_dim, state_dim)
@@ -151,6 +151,8 @@ def _clean(points: Tensor, lengths: Tensor, point_dim: int) -> tuple[Tensor, Ten
         raise ValueError(
             f"points must have shape (batch, at least 1, {point_dim}), got {tuple(points.shape)}"
         )
+    if not len(points):
+        raise ValueError(f"points must hold at least 1 input, got shape {tuple(points.shape)}")
     mask = padding(lengths, points.shape[1])
     if lengths.shape != points.shape[:1]:
         raise ValueError(

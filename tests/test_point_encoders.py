@@ -156,6 +156,7 @@ def test_a_point_of_the_lstm_does_not_see_those_behind_it_and_one_of_attention_d
         assert (moved[0] > 1e-9).tolist() == seen
 
 
-def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="heads must divide state_dim = 6, got 4"):
-        AttentionEncoder(2, 6, heads=4)
+@pytest.mark.parametrize("heads", [4, 0, -2])
+def test_heads_must_divide_the_width(heads):
+    with pytest.raises(ValueError, match=f"heads must divide state_dim = 6, got {heads}"):
+        AttentionEncoder(2, 6, heads=heads)
