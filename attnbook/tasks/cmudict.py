@@ -67,10 +67,11 @@ def load() -> tuple[Word, ...]:
 
 
 class Spellings:
-    """Words to be pronounced, split so that no test word begins like a training word.
+    """Words to be pronounced, split so that none is tested whose first four letters were learnt.
 
     Words with the same first four letters are on one side: who has learnt "pronounce" is not tested
-    on "pronounced". (A word of three letters is a family of its own.)
+    on "pronounced". (A word of three letters is a family of its own: "eggs" may be tested where
+    "egg" was learnt. So may a word that sounds like a training word and is spelt differently.)
 
     Args:
         test_share: about this share of the words is for testing.
