@@ -224,6 +224,7 @@ OWED = {
             "Bahdanau against Luong": "tbl-side",
             "what it costs, counted": "tbl-cost",
             "the score functions on the same task": "tbl-scores",
+            "the score functions on dates": "tbl-date-scores",
             "phonemes and words wrong": "tbl-phonemes",
         },
         labs={
@@ -239,6 +240,10 @@ OWED = {
                 ],
             ),
             "dates to ISO": ("seq2seq-dates", ["attention", "none", "patience"]),
+            "dates to ISO, by score": (
+                "dates-scores",
+                ["dot", "general", "concat", "without", "parameters"],
+            ),
             "spelling to phonemes": (
                 "phonemes",
                 [f"{what}-{how}" for what in ("phoneme", "word") for how in ("attention", "none")]
