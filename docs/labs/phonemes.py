@@ -31,7 +31,8 @@ for word in spellings.test_words[:5]:
 
 # %% [markdown]
 # Words that begin with the same four letters are all in training or all in testing, so that no
-# test word is a known word with another ending.
+# test word of four letters or more is a known one with another ending. (A word of three letters is
+# a family of its own: "eggs" is tested where "egg" is known.)
 
 # %%
 size = {"source_symbols": len(spellings.source), "target_symbols": len(spellings.target)}

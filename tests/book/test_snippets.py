@@ -483,11 +483,10 @@ def test_the_browser_makes_the_same_scripts() -> None:
 
 
 def chosen(blocks: list[Block]) -> list[Block]:
-    """A page's last block, which needs all before it, its first figure and its first table."""
-    picked = [block for block in blocks if not block.leaf and not block.no_run][-1:]
-    for kind in ("fig", "table"):
-        picked += [block for block in blocks if block.value(kind)][:1]
-    return sorted({block.index: block for block in picked}.values(), key=lambda block: block.index)
+    """A page's last block, which needs all before it, and its first figure or table."""
+    running = [block for block in blocks if not block.no_run]
+    last = [block for block in running if not block.leaf][-1:]
+    return [*[block for block in running if block.leaf][:1], *last]
 
 
 @pytest.mark.parametrize("name", RUNNING)
