@@ -118,9 +118,9 @@ def visits(site: Path, address: str, context: BrowserContext) -> dict[str, Visit
     found, seen = {}, []
     names = {"light": "default", "dark": "slate"}
     axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    view = Watched(context.new_page())
+    page = view.page
     for name in html_pages(site):
-        view = Watched(context.new_page())
-        page = view.page
         page.emulate_media(color_scheme="light")
         page.goto(address + name)
         page.evaluate("document.fonts.ready.then(() => true)")
@@ -147,7 +147,9 @@ def visits(site: Path, address: str, context: BrowserContext) -> dict[str, Visit
         page.evaluate(EMPTY)
         faults += page.evaluate(AXE, REST) + view.complaints
         found[name] = Visit(faults, set(view.requests), figures, copied, narrow)
-        page.close()
+        view.complaints.clear()
+        view.requests.clear()
+    page.close()
     return found
 
 
