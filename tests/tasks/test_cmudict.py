@@ -1,4 +1,3 @@
-import importlib.util
 import io
 import lzma
 import random
@@ -9,13 +8,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import scripts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbook.tasks.cmudict import PHONEMES, SHA256, Spellings, Word, distance, errors, load
 
+DATA = scripts.DATA
 ROOT = Path(__file__).parents[2]
-DATA = ROOT / "attnbook" / "tasks" / "data"
+pack = scripts.script("packing").pack
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,7 @@ def spellings():
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("make_cmudict", DATA / "make_cmudict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.script("make_cmudict")
 
 
 def test_the_words_are_those_that_the_page_promises():
@@ -163,7 +161,7 @@ def test_the_shipped_archive_is_packed_as_the_script_packs(script):
     packed = (DATA / "cmudict.tar.xz").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         files = [(m.name, archive.extractfile(m).read()) for m in archive]
-    assert script.pack(files) == lzma.decompress(packed)
+    assert pack(files) == lzma.decompress(packed)
     assert sha256(packed).hexdigest() == SHA256
 
 

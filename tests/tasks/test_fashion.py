@@ -1,5 +1,4 @@
 import gzip
-import importlib.util
 import io
 import lzma
 import re
@@ -9,12 +8,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import scripts
 import torch
 
 from attnbook.tasks.fashion import CLASSES, SHA256, Images, draw, load
 
+DATA = scripts.DATA
 ROOT = Path(__file__).parents[2]
-DATA = ROOT / "attnbook" / "tasks" / "data"
+pack = scripts.script("packing").pack
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +25,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("make_fashion", DATA / "make_fashion.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.script("make_fashion")
 
 
 def test_sizes_and_classes(data):
@@ -162,5 +160,5 @@ def test_the_shipped_archive_is_packed_as_the_script_packs(script):
     packed = (DATA / "fashion.tar.xz").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         files = [(m.name, archive.extractfile(m).read()) for m in archive]
-    assert lzma.decompress(script.pack(iter(files))) == lzma.decompress(packed)
+    assert pack(iter(files)) == lzma.decompress(packed)
     assert sha256(packed).hexdigest() == SHA256

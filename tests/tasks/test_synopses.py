@@ -1,4 +1,3 @@
-import importlib.util
 import io
 import itertools
 import lzma
@@ -9,12 +8,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import scripts
 
 from attnbook.tasks import synopses
 from attnbook.tasks.synopses import SHA256, Synopses, load, tokens
 
+DATA = scripts.DATA
 ROOT = Path(__file__).parents[2]
-DATA = ROOT / "attnbook" / "tasks" / "data"
+pack = scripts.script("packing").pack
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +25,7 @@ def some():
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("make_synopses", DATA / "make_synopses.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.script("make_synopses")
 
 
 def test_the_packages_are_those_that_the_page_promises():
@@ -187,7 +185,7 @@ def test_the_shipped_archive_is_packed_as_the_script_packs(script):
     packed = (DATA / "synopses.tar.xz").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         files = [(m.name, archive.extractfile(m).read()) for m in archive]
-    assert script.pack(files) == lzma.decompress(packed)
+    assert pack(files) == lzma.decompress(packed)
     assert sha256(packed).hexdigest() == SHA256
 
 

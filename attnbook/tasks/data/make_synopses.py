@@ -17,7 +17,6 @@ Run again, it gives the same files inside the archive; the archive's own bytes m
 version of liblzma.
 """
 
-import lzma
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -25,8 +24,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parent))
-from make_cmudict import pack  # type: ignore[import-not-found]  # a script beside this one
+from packing import write  # type: ignore[import-not-found]  # beside this one
 
 HERE = Path(__file__).parent
 TARGET = HERE / "synopses.tar.xz"
@@ -158,7 +156,4 @@ def subset(folder: Path) -> list[tuple[str, bytes]]:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    packed = pack(subset(Path(sys.argv[1])))
-    TARGET.write_bytes(lzma.compress(packed, preset=9 | lzma.PRESET_EXTREME))
-    print(f"{TARGET.name}: {TARGET.stat().st_size:,} bytes")
-    print(f"sha256 {sha256(TARGET.read_bytes()).hexdigest()}")
+    write(TARGET, subset(Path(sys.argv[1])))
