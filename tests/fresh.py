@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import multiprocessing
 import os
 import runpy
 import traceback
@@ -16,10 +15,10 @@ def printed_by(folder: Path, scripts: list[str]) -> dict[str, str]:
     Raises:
         AssertionError: a script raised; its traceback.
     """
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["torch", "matplotlib.pyplot", "schemdraw", "ziamath"])
-    receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=_run, args=(folder, scripts, sender))
+    from attnbook.book.drawn import processes  # here: a new process imports this file alone
+
+    receiver, sender = processes().Pipe(duplex=False)
+    process = processes().Process(target=_run, args=(folder, scripts, sender))
     process.start()
     sender.close()
     printed, error = receiver.recv()

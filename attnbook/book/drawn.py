@@ -194,10 +194,9 @@ def _watched(folder: Path) -> Iterator[set[Path]]:
 
 def _run(name: str, text: str, path: Path, root: Path) -> PageError | None:
     """Run one page in a process of its own, which writes its results."""
-    processes = _processes()
-    receiver, sender = processes.Pipe(duplex=False)
+    receiver, sender = processes().Pipe(duplex=False)
     job = (name, text, path.resolve(), root.resolve(), sender)
-    process = processes.Process(target=_work, args=job)  # type: ignore[attr-defined]
+    process = processes().Process(target=_work, args=job)  # type: ignore[attr-defined]
     process.start()
     sender.close()
     try:
@@ -212,13 +211,13 @@ def _run(name: str, text: str, path: Path, root: Path) -> PageError | None:
 
 
 @lru_cache(maxsize=1)
-def _processes() -> BaseContext:
+def processes() -> BaseContext:
     """What makes processes that have the libraries, and no module of the package."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["torch", "matplotlib.pyplot", "schemdraw", "ziamath"])
-    return processes
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "matplotlib.pyplot", "schemdraw", "ziamath"])
+    return context
 
 
 @contextlib.contextmanager

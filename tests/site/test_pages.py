@@ -20,6 +20,7 @@ from attnbook.book.fences import parse
 
 pytestmark = [pytest.mark.site, pytest.mark.browser, pytest.mark.filterwarnings("default")]
 WEIGHT = 400_000
+AXE_CORE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 AXE = """([options, context]) => axe.run(context, {resultTypes: ['violations'], ...options}).then(
   found => found.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(
     n => n.html.slice(0, 120) + ' (' + n.any.map(a => a.message).join('; ') + ')').join(' | ')))"""
@@ -117,7 +118,6 @@ def visits(site: Path, address: str, context: BrowserContext) -> dict[str, Visit
     """Every page, looked at once."""
     found, seen = {}, []
     names = {"light": "default", "dark": "slate"}
-    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     view = Watched(context.new_page())
     page = view.page
     for name in html_pages(site):
@@ -126,7 +126,7 @@ def visits(site: Path, address: str, context: BrowserContext) -> dict[str, Visit
         page.evaluate("document.fonts.ready.then(() => true)")
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         page.evaluate(CALM)
-        page.evaluate(axe)
+        page.evaluate(AXE_CORE)
         faults, figures, before = [], {}, len(seen)
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
@@ -165,7 +165,7 @@ def test_pale_text_would_be_seen(address: str, watched: Callable[[str], Watched]
     assert page.evaluate(FRESH, seen) == seen
     page.evaluate("document.querySelector('article h2 + p').style.color = '#999'")
     assert len(page.evaluate(FRESH, seen)) > len(seen)
-    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+    page.evaluate(AXE_CORE)
     assert page.evaluate(AXE, LOOKS)[0].startswith("color-contrast: <p")
 
 
@@ -180,7 +180,7 @@ def test_a_link_known_by_a_shade_alone_would_be_seen(
           {textDecoration: 'none', color: '#334'})"""
     )
     assert len(page.evaluate(FRESH, seen)) > len(seen)
-    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+    page.evaluate(AXE_CORE)
     assert page.evaluate(AXE, LOOKS)[0].startswith("link-in-text-block: <a")
 
 

@@ -156,7 +156,7 @@ def test_the_script_refuses_another_original(script, tmp_path):
         script.subset(tmp_path / "cmudict.dict")
 
 
-def test_the_shipped_archive_is_packed_as_the_script_packs(script):
+def test_the_shipped_archive_is_packed_as_the_script_packs():
     """The same tar inside, whatever the version of liblzma."""
     packed = (DATA / "cmudict.tar.xz").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:

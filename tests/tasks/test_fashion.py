@@ -155,7 +155,7 @@ def test_the_script_refuses_other_originals(script, tmp_path):
         list(script.subset(tmp_path))
 
 
-def test_the_shipped_archive_is_packed_as_the_script_packs(script):
+def test_the_shipped_archive_is_packed_as_the_script_packs():
     """The same tar inside, whatever the version of liblzma."""
     packed = (DATA / "fashion.tar.xz").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:

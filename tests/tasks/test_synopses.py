@@ -180,7 +180,7 @@ def test_the_script_refuses_another_original(script, tmp_path):
         script.original(tmp_path)
 
 
-def test_the_shipped_archive_is_packed_as_the_script_packs(script):
+def test_the_shipped_archive_is_packed_as_the_script_packs():
     """The same tar inside, whatever the version of liblzma."""
     packed = (DATA / "synopses.tar.xz").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
