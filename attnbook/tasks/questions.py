@@ -1,0 +1,105 @@
+"""Stories and their questions as tensors: each sentence a row of symbols, the newest first.
+
+A model that reads sentences by how long ago they were told finds the newest in slot 0 of every
+story, however long the story is (Sukhbaatar et al. 2015, section 4.1, count them so too).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from attnbook.tasks.stories import Story
+from attnbook.tasks.symbols import Vocabulary
+from attnbook.tasks.ways import STEPS, WAYS
+from attnbook.tasks.worlds import NUMBERS, PEOPLE, ROOMS, THINGS
+
+__all__ = ["VOCABULARY", "Batch", "encode"]
+
+_GRAMMAR = (
+    "which room is in was before the how many things does have way it from to of "
+    "walks into takes leaves behind"
+)
+
+VOCABULARY = Vocabulary(
+    [*_GRAMMAR.split(), *PEOPLE, *ROOMS, *THINGS, *STEPS, "yes", "no", *NUMBERS, *WAYS],
+    separator=" ",
+)
+"""Every word of every story, question and answer: the same symbols for all tasks; 0 pads."""
+
+
+class Batch(NamedTuple):
+    """Stories as symbols, padded with 0.
+
+    Attributes:
+        stories: `(B, S, W)`, the **newest** sentence in slot 0, padding behind the oldest;
+            `W` words.
+        questions: `(B, Q)`, `Q` words.
+        answers: `(B,)`, a symbol each.
+        facts: `(B, F)`, the slots of the supporting facts in the order in which they are needed,
+            then -1.
+    """
+
+    stories: Int[Tensor, "B S W"]
+    questions: Int[Tensor, "B Q"]
+    answers: Int[Tensor, " B"]
+    facts: Int[Tensor, "B F"]
+
+    @property
+    def told(self) -> Bool[Tensor, "B S"]:
+        """Which slots hold a sentence: the mask of the memory."""
+        return (self.stories > 0).any(-1)
+
+    @property
+    def supporting(self) -> Bool[Tensor, "B S"]:
+        """Which slots hold a supporting fact."""
+        slots = torch.arange(self.stories.shape[1])
+        return (self.facts[..., None] == slots).any(1)
+
+
+def encode(stories: Sequence[Story], slots: int | None = None) -> Batch:
+    """Stories as one batch, padded to the longest story, sentence and question.
+
+    Args:
+        stories: of one task or of several.
+        slots: `S`, if it is to be more than the longest story has sentences.
+
+    Raises:
+        ValueError: there are no stories, one has more sentences than slots or none, or a word is
+            outside the vocabulary.
+
+    >>> story = Story(("Ada walks into the attic", "Ben takes the map"), "which room is Ada in",
+    ...     "attic", (0,))
+    >>> batch = encode([story], slots=3)
+    >>> [VOCABULARY.decode(row) for row in batch.stories[0].tolist()]
+    ['Ben takes the map', 'Ada walks into the attic', '']
+    >>> batch.facts, batch.supporting, batch.told
+    (tensor([[1]]), tensor([[False,  True, False]]), tensor([[ True,  True, False]]))
+    """
+    longest = max((len(story.sentences) for story in stories), default=0)
+    if not longest or not all(story.sentences for story in stories):
+        raise ValueError("stories must not be empty, nor any of them")
+    slots = longest if slots is None else slots
+    if slots < longest:
+        raise ValueError(f"slots must be at least {longest}, the longest story, got {slots}")
+    symbols = {s: VOCABULARY.encode(s) for story in stories for s in story.sentences}
+    words = max(len(row) for row in symbols.values())
+    empty = [0] * words
+    rows = {sentence: row + empty[len(row) :] for sentence, row in symbols.items()}
+    told = [[rows[s] for s in reversed(story.sentences)] for story in stories]  # newest first
+    answers = [VOCABULARY.encode(story.answer) for story in stories]
+    if any(len(answer) != 1 for answer in answers):
+        raise ValueError("answers must be of one word")
+    return Batch(
+        torch.tensor([story + [empty] * (slots - len(story)) for story in told]),
+        _padded([VOCABULARY.encode(story.question) for story in stories], 0),
+        torch.tensor(answers)[:, 0],
+        _padded([[len(s.sentences) - 1 - fact for fact in s.facts] for s in stories], -1),
+    )
+
+
+def _padded(rows: list[list[int]], fill: int) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [fill] * (longest - len(row)) for row in rows], dtype=torch.int64)
