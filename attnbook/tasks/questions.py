@@ -1,7 +1,7 @@
-"""Stories and their questions as tensors: each sentence a row of symbols, the newest first.
+"""Stories and their questions as tensors: each sentence a row of symbols, in the order as told.
 
-A model that reads sentences by how long ago they were told finds the newest in slot 0 of every
-story, however long the story is (Sukhbaatar et al. 2015, section 4.1, count them so too).
+The oldest sentence is in slot 0, the newest in the last slot that is not padding: how long ago a
+sentence was told is how many are told after it, and not its slot.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     """Stories as symbols, padded with 0.
 
     Attributes:
-        stories: `(B, S, W)`, the **newest** sentence in slot 0, padding behind the oldest;
+        stories: `(B, S, W)`, the **oldest** sentence in slot 0, padding behind the newest;
             `W` words.
         questions: `(B, Q)`, `Q` words.
         answers: `(B,)`, a symbol each.
@@ -74,9 +74,9 @@ def encode(stories: Sequence[Story], slots: int | None = None) -> Batch:
     ...     "attic", (0,))
     >>> batch = encode([story], slots=3)
     >>> [VOCABULARY.decode(row) for row in batch.stories[0].tolist()]
-    ['Ben takes the map', 'Ada walks into the attic', '']
+    ['Ada walks into the attic', 'Ben takes the map', '']
     >>> batch.facts, batch.supporting, batch.told
-    (tensor([[1]]), tensor([[False,  True, False]]), tensor([[ True,  True, False]]))
+    (tensor([[0]]), tensor([[ True, False, False]]), tensor([[ True,  True, False]]))
     """
     longest = max((len(story.sentences) for story in stories), default=0)
     if not longest or not all(story.sentences for story in stories):
@@ -88,7 +88,7 @@ def encode(stories: Sequence[Story], slots: int | None = None) -> Batch:
     words = max(len(row) for row in symbols.values())
     empty = [0] * words
     rows = {sentence: row + empty[len(row) :] for sentence, row in symbols.items()}
-    told = [[rows[s] for s in reversed(story.sentences)] for story in stories]  # newest first
+    told = [[rows[s] for s in story.sentences] for story in stories]
     answers = [VOCABULARY.encode(story.answer) for story in stories]
     if any(len(answer) != 1 for answer in answers):
         raise ValueError("answers must be of one word")
@@ -96,7 +96,7 @@ def encode(stories: Sequence[Story], slots: int | None = None) -> Batch:
         torch.tensor([story + [empty] * (slots - len(story)) for story in told]),
         _padded([VOCABULARY.encode(story.question) for story in stories], 0),
         torch.tensor(answers)[:, 0],
-        _padded([[len(s.sentences) - 1 - fact for fact in s.facts] for s in stories], -1),
+        _padded([list(story.facts) for story in stories], -1),
     )
 
 
