@@ -13,7 +13,7 @@ units at once end at a fixed point or in a cycle of two states. `hopfield_rules`
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -67,7 +67,7 @@ def field(
     `|h_i| <= 8 eps (sum_j |w_ij| + |t_i|)` counts as 0.
 
     Source:
-        Hopfield 1982, equation 1.
+        Hopfield 1982.
 
     >>> field(torch.ones(2, 3), torch.eye(3), torch.tensor([0.0, 1.0, 2.0]))
     tensor([[ 1.,  0., -1.],
@@ -83,7 +83,7 @@ def energy(
     """The energy of each state, `-1/2 sum_ij w_ij s_i s_j + sum_i t_i s_i`.
 
     Source:
-        Hopfield 1982, equation 7, with thresholds.
+        Hopfield 1982, with thresholds.
 
     >>> from attnbook.hopfield_rules import hebb
     >>> pattern = torch.tensor([1.0, 1.0, -1.0])
@@ -220,7 +220,7 @@ class HopfieldNetwork(nn.Module):
         self.register_buffer("weights", torch.zeros(units, units))
         self.register_buffer("thresholds", torch.zeros(units))
 
-    def store(self, patterns: Float[Tensor, "P N"]) -> Self:
+    def store(self, patterns: Float[Tensor, "P N"]) -> "HopfieldNetwork":
         """Forget what was stored, and store these.
 
         Raises:

@@ -39,7 +39,7 @@ def hebb(
         ValueError: patterns are not `(P, N)` of -1 and +1.
 
     Source:
-        Hopfield 1982, equation 2, divided by `N`: then the field of a stored pattern is about 1.
+        Hopfield 1982, divided by `N`: then the field of a stored pattern is about 1.
 
     >>> hebb(torch.tensor([[1.0, 1.0, -1.0]]))
     tensor([[ 0.0000,  0.3333, -0.3333],
@@ -77,7 +77,7 @@ def storkey(
         ValueError: patterns are not `(P, N)` of -1 and +1.
 
     Source:
-        Storkey 1997.
+        Storkey 1997, as reported.
 
     >>> first = torch.tensor([[1.0, 1.0, -1.0, 1.0]])
     >>> bool(torch.equal(storkey(first), hebb(first)))  # nothing was known yet
