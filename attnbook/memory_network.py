@@ -1,9 +1,9 @@
 """Memory networks: a question is asked of stored sentences, several times in a row.
 
 Written from Sukhbaatar et al. 2015 ("the paper" below), whose symbols are used, and Miller et al.
-2016. `B` questions, each with a story of `S` sentences of `J` words; `K` hops, `D` numbers for a
-sentence, `V` symbols. Symbol 0 is padding: a word that is not there, and a sentence of nothing
-else, count for nothing.
+2016. `B` questions, each with a story of `S` sentences of `J` words, the newest sentence first; `K`
+hops, `D` numbers for a sentence, `V` symbols. Symbol 0 is padding: a word that is not there, and a
+sentence of nothing else, count for nothing.
 
     memories  m_i = sum_j l_j * A x_ij + T_A(i),   c_i = sum_j l_j * C x_ij + T_C(i)    (B, S, D)
     hop       p_i = softmax_i(u . m_i),   o = sum_i p_i c_i,   u <- u + o               (B, D)
@@ -72,25 +72,22 @@ class SentenceTable(nn.Module):
     Args:
         symbols: `V`.
         embed_dim: `D`.
-        slots: how many ages there are; 0 for sentences without an age, such as questions.
+        slots: how many ages there are; 0 where none is needed, as for questions.
 
-    >>> table = SentenceTable(symbols=9, embed_dim=4, slots=5)
-    >>> table(torch.tensor([[3, 1, 2], [3, 0, 0]]), torch.tensor([0, 1])).shape
+    >>> table = SentenceTable(symbols=9, embed_dim=4)
+    >>> table(torch.tensor([[3, 1, 2], [3, 0, 0]])).shape
     torch.Size([2, 4])
     """
 
     def __init__(self, symbols: int, embed_dim: int, slots: int = 0) -> None:
         super().__init__()
         self.word = nn.Embedding(symbols, embed_dim)
-        self.age = nn.Embedding(slots, embed_dim) if slots else None
+        self.age = nn.Embedding(slots, embed_dim)
 
-    def forward(
-        self, words: Int[Tensor, "*b J"], ages: Int[Tensor, "*b"] | None = None
-    ) -> Float[Tensor, "*b D"]:
-        """Position-encoded sums of the words `(*b, J)`, with what their ages add."""
+    def forward(self, words: Int[Tensor, "*b J"]) -> Float[Tensor, "*b D"]:
+        """Sentences `(*b, J)` as sums of their words, each weighted by its place."""
         each = self.word(words)
-        sentence = (each * _places(words != 0, each.shape[-1], each.dtype)).sum(-2)
-        return sentence if ages is None or self.age is None else sentence + self.age(ages)
+        return (each * _places(words != 0, each.shape[-1], each.dtype)).sum(-2)
 
 
 class Tables(NamedTuple):
@@ -177,7 +174,7 @@ class MemoryNetwork(nn.Module):
         Sukhbaatar et al. 2015, sections 2 and 4.1.
 
     >>> model = MemoryNetwork(symbols=9, embed_dim=4, hops=2, slots=5)
-    >>> story = torch.tensor([[[3, 1, 2], [4, 1, 5], [0, 0, 0]]])  # two sentences, oldest first
+    >>> story = torch.tensor([[[4, 1, 5], [3, 1, 2], [0, 0, 0]]])  # two sentences
     >>> answered = model(story, torch.tensor([[6, 3]]))
     >>> answered.logits.shape, answered.weights.shape
     (torch.Size([1, 9]), torch.Size([1, 2, 3]))
@@ -214,23 +211,34 @@ class MemoryNetwork(nn.Module):
         """Answer each question from its story.
 
         Args:
-            stories: `(B, S, J)`, sentences in the order in which they were told.
+            stories: `(B, S, J)`, the newest sentence first.
             questions: `(B, Q)`.
-            ages: how old each sentence is, 0 for the latest; None counts the sentences after it.
+            ages: how old each sentence is, 0 for the newest; None counts those told after it.
             normalize: of every hop; `linear` leaves the softmax out.
         """
         _check_words(self.symbols, stories=(stories, 3), questions=(questions, 2))
         mask = (stories != 0).any(-1)
-        ages = _told_after(mask) if ages is None else ages
+        ages = _told_after(mask) if ages is None else self._aged(ages, mask)
         if ages.numel() and ages.max() >= self.slots:
             raise ValueError(f"a sentence has age {int(ages.max())} but slots is {self.slots}")
-        made = {t: t(stories, ages) for t in dict.fromkeys([*self.inputs, *self.outputs])}
+        # A batch says the same sentences again and again: each is embedded once, by each table.
+        sentences, which = stories.flatten(0, 1).unique(dim=0, return_inverse=True)
+        which = which.view(mask.shape)
+        memory = {
+            table: nn.functional.embedding(which, table(sentences)) + table.age(ages)
+            for table in dict.fromkeys([*self.inputs, *self.outputs])
+        }
         state, read = self.question(questions), []
         for A, C in zip(self.inputs, self.outputs, strict=True):
-            found = hop(state, made[A], made[C], self.carry, mask=mask, normalize=normalize)
+            found = hop(state, memory[A], memory[C], self.carry, mask=mask, normalize=normalize)
             state = found.state
             read.append(found.weights)
         return Answered(state @ self.answer.word.weight.T, torch.stack(read, dim=1))
+
+    def _aged(self, ages: Tensor, mask: Tensor) -> Tensor:
+        if ages.shape != mask.shape:
+            raise ValueError(f"ages must be {tuple(mask.shape)}, got {tuple(ages.shape)}")
+        return ages
 
 
 def hop(
@@ -309,7 +317,7 @@ def position_encoding(words: int, dim: int) -> Float[Tensor, "J D"]:
 def ages(
     mask: Bool[Tensor, "B S"], *, empty: float = 0.0, generator: torch.Generator | None = None
 ) -> Int[Tensor, "B S"]:
-    """How old each sentence is, 0 for the latest, as if empty ones had been told in between.
+    """How old each sentence is, 0 for the newest, as if empty ones had been told in between.
 
     Args:
         mask: `(B, S)`, True where a sentence is.
@@ -318,7 +326,7 @@ def ages(
         generator: of the random numbers.
 
     Returns:
-        `(B, S)`, falling along a story; 0 where no sentence is.
+        `(B, S)`, rising along a story; 0 where no sentence is.
 
     Raises:
         ValueError: the share is negative.
@@ -328,10 +336,10 @@ def ages(
         left of an empty memory but the gap in the ages, as in the authors' program.
 
     >>> ages(torch.tensor([[True, True, True, False]]))
-    tensor([[2, 1, 0, 0]])
+    tensor([[0, 1, 2, 0]])
     >>> ages(torch.ones(1, 4, dtype=torch.bool), empty=0.5,
     ...      generator=torch.Generator().manual_seed(1))
-    tensor([[5, 4, 2, 1]])
+    tensor([[1, 2, 4, 5]])
     """
     if empty < 0:
         raise ValueError(f"empty must not be negative, got {empty}")
@@ -444,8 +452,8 @@ def shared_words(
 
 
 def _told_after(mask: Bool[Tensor, "B S"]) -> Int[Tensor, "B S"]:
-    """How many sentences follow each; 0 where none is."""
-    return (mask.sum(-1, keepdim=True) - mask.cumsum(-1)).masked_fill(~mask, 0)
+    """How many sentences were told after each, the newest first; 0 where none is."""
+    return (mask.cumsum(-1) - 1).masked_fill(~mask, 0)
 
 
 def _places(real: Bool[Tensor, "*b J"], dim: int, dtype: torch.dtype) -> Float[Tensor, "*b J D"]:
