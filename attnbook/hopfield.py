@@ -271,7 +271,8 @@ class HopfieldNetwork(nn.Module):
         state = states.reshape(-1, states.shape[-1]).clone()
         period = torch.zeros(len(state), dtype=torch.long, device=state.device)
         steps = torch.full_like(period, max_steps)
-        moving, now, before = torch.arange(len(state), device=state.device), state, None
+        moving, before = torch.arange(len(state), device=state.device), None
+        now = state.clone()
         for t in range(max_steps):
             after = update(now, self.weights, self.thresholds)
             still = (after == now).all(-1)
