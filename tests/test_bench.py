@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from attnbook import Attended, attend
 from attnbook.bench import __main__ as bench
-from attnbook.bench import contests, runner
+from attnbook.bench import contests, memories, runner
 from attnbook.bench.cases import IMPLEMENTATIONS, Case
 from attnbook.bench.contests import PEER, Contest, decoding, multi_head, training
 from attnbook.bench.runner import hold, measure
 from attnbook.language_model import LanguageModel
 from attnbook.layers import MultiHeadAttention
+from attnbook.linear import Linear, chunked
 
 
 def test_prints_and_saves_a_row_for_each_implementation(
@@ -100,6 +101,28 @@ def test_the_optional_peer_takes_part(name: str) -> None:
     contest = SMALL[name]()
     assert contest.missing == ()
     contest.runs[PEER]()
+
+
+MEMORIES: dict[str, Callable[[], Contest]] = {
+    "linear": lambda: memories.linear(70, heads=2, width=8),
+}
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_a_contest_of_a_memory_is_held(name: str) -> None:
+    contest = MEMORIES[name]()
+    places = hold(contest, rounds=2)
+    assert [place.implementation for place in places] == list(contest.runs)
+    assert {place.implementation for place in places if place.bar} == set(contest.bars)
+
+
+def test_chunks_that_are_wrong_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*x: Tensor) -> Linear:
+        return chunked(*x, normalized=False)
+
+    monkeypatch.setattr(memories, "chunked", wrong)
+    with pytest.raises(ArithmeticError, match="^chunks are off by"):
+        memories.linear(70, heads=2, width=8)
 
 
 def test_ratios_are_of_the_same_round_and_bars_of_the_best(
