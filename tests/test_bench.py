@@ -121,7 +121,7 @@ def test_chunks_that_are_wrong_are_not_timed(monkeypatch: pytest.MonkeyPatch) ->
         return chunked(*x, normalized=False)
 
     monkeypatch.setattr(memories, "chunked", wrong)
-    with pytest.raises(ArithmeticError, match="^chunks are off by"):
+    with pytest.raises(ArithmeticError, match=r"^chunks are off by"):
         memories.linear(70, heads=2, width=8)
 
 
