@@ -1,0 +1,464 @@
+import copy
+import itertools
+import math
+import re
+from collections import Counter
+
+import pytest
+import torch
+from building import as_installed
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from torch.func import functional_call, stack_module_state, vmap
+
+from attnbook import attend, dot, softmax
+from attnbook.memory_network import (
+    Hop,
+    KeyValueMemoryNetwork,
+    MemoryNetwork,
+    SentenceTable,
+    adjacent,
+    ages,
+    hop,
+    layerwise,
+    linear,
+    position_encoding,
+    shared_words,
+    untied,
+)
+
+V, D, SLOTS = 7, 3, 9
+TYINGS = {"adjacent": adjacent, "layerwise": layerwise, "untied": untied}
+each_tying = pytest.mark.parametrize("tying", TYINGS)
+NORMALIZERS = {"softmax": softmax, "linear": linear}
+# Stories of 3, 1 and no sentences, with padding in words and in sentences.
+STORIES = torch.tensor(
+    [
+        [[1, 2, 3], [4, 5, 0], [6, 0, 0], [0, 0, 0]],
+        [[2, 2, 6], [0, 0, 0], [0, 0, 0], [0, 0, 0]],
+        [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]],
+    ]
+)
+QUESTIONS = torch.tensor([[5, 1], [3, 0], [2, 4]])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def moved(model):
+    """In float64, away from special points."""
+    model.double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    return model
+
+
+def small(tying="adjacent", hops=2):
+    return moved(MemoryNetwork(V, D, hops, SLOTS, tying=TYINGS[tying]))
+
+
+def key_value(hops=2):
+    return moved(KeyValueMemoryNetwork(V, D, hops))
+
+
+# The papers' equations, in loops
+
+
+def sentence_by_hand(words, table):
+    """sum_j l_j * A x_j: coordinates by k, words by j, both from 1."""
+    words = [word for word in words if word]
+    J = len(words)
+    total = [0.0] * D
+    for j, word in enumerate(words, start=1):
+        for k in range(1, D + 1):
+            weight = (1 - j / J) - (k / D) * (1 - 2 * j / J)
+            total[k - 1] += weight * table[word][k - 1]
+    return total
+
+
+def softmax_by_hand(scores):
+    top = max(scores, default=0.0)
+    parts = [math.exp(score - top) for score in scores]
+    return [part / sum(parts) for part in parts]
+
+
+def product(x, y):
+    return sum(a * b for a, b in zip(x, y, strict=True))
+
+
+def times(matrix, x):
+    return [product(row, x) for row in matrix]
+
+
+def plus(x, y):
+    return [a + b for a, b in zip(x, y, strict=True)]
+
+
+def mixture(weights, values):
+    return [sum(w * value[k] for w, value in zip(weights, values, strict=True)) for k in range(D)]
+
+
+def network_by_the_paper(model, story, question, old, normalize="softmax"):
+    """One question: the logits, and the weights of each hop."""
+    u = sentence_by_hand(question, model.question.word.weight.tolist())
+    real = [i for i, sentence in enumerate(story) if any(sentence)]
+    read = []
+    for A, C in zip(model.inputs, model.outputs, strict=True):
+        m, c = (
+            [
+                plus(
+                    sentence_by_hand(story[i], T.word.weight.tolist()),
+                    T.age.weight[old[i]].tolist(),
+                )
+                for i in real
+            ]
+            for T in (A, C)
+        )
+        scores = [product(u, m_i) for m_i in m]
+        p = softmax_by_hand(scores) if normalize == "softmax" else scores
+        kept = times(model.carry.weight.tolist(), u) if hasattr(model.carry, "weight") else u
+        u = plus(kept, mixture(p, c))
+        weights = dict(zip(real, p, strict=True))
+        read.append([weights.get(i, 0.0) for i in range(len(story))])
+    return times(model.answer.word.weight.tolist(), u), read
+
+
+@pytest.mark.parametrize("normalize", NORMALIZERS)
+@pytest.mark.parametrize("hops", [1, 3])
+@each_tying
+def test_the_network_is_that_of_the_paper(tying, hops, normalize):
+    model = small(tying, hops)
+    old = torch.tensor([[0, 2, 5, 0], [3, 0, 0, 0], [0, 0, 0, 0]])
+    for given_ages in (None, old):
+        found = model(STORIES, QUESTIONS, ages=given_ages, normalize=NORMALIZERS[normalize])
+        for b in range(3):
+            aged = [0, 1, 2, 3] if given_ages is None else old[b].tolist()
+            logits, read = network_by_the_paper(
+                model, STORIES[b].tolist(), QUESTIONS[b].tolist(), aged, normalize
+            )
+            torch.testing.assert_close(found.logits[b], torch.tensor(logits).double())
+            torch.testing.assert_close(found.weights[b], torch.tensor(read).double())
+
+
+def test_the_key_value_network_is_that_of_its_paper():
+    model = key_value(hops=2)
+    keys, values = STORIES, STORIES[..., :2].flip(1)
+    mask = torch.tensor([[True, False, True, False], [True] * 4, [False] * 4])
+    found = model(keys, values, QUESTIONS, mask=mask)
+    A = model.word.weight.tolist()
+
+    def bag(words):
+        return [sum(A[word][k] for word in words if word) for k in range(D)]
+
+    for b in range(3):
+        q = bag(QUESTIONS[b].tolist())
+        allowed = [i for i in range(4) if mask[b, i]]
+        for k, R in enumerate(model.turns):
+            p = softmax_by_hand([product(q, bag(keys[b, i].tolist())) for i in allowed])
+            o = mixture(p, [bag(values[b, i].tolist()) for i in allowed])
+            q = times(R.weight.tolist(), plus(q, o))
+            wanted = dict(zip(allowed, p, strict=True))
+            row = torch.tensor([wanted.get(i, 0.0) for i in range(4)]).double()
+            torch.testing.assert_close(found.weights[b, k], row)
+        logits = torch.tensor(times(model.answer.weight.tolist(), q)).double()
+        torch.testing.assert_close(found.logits[b], logits)
+
+
+@given(some.integers(1, 9), some.integers(1, 9))
+@settings(max_examples=20, deadline=None)
+def test_position_encoding_is_that_of_the_paper(J, dim):
+    found = position_encoding(J, dim)
+    for j, k in itertools.product(range(1, J + 1), range(1, dim + 1)):
+        wanted = (1 - j / J) - (k / dim) * (1 - 2 * j / J)
+        assert found[j - 1, k - 1].item() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_sentence_is_the_sum_of_its_position_encoded_words():
+    table = SentenceTable(V, D)
+    words = torch.tensor([3, 1, 5, 3])
+    wanted = (position_encoding(4, D) * table.word.weight[words]).sum(0)
+    torch.testing.assert_close(table(words), wanted)
+
+
+# A hop
+
+
+def test_a_hop_adds_the_output_of_attend_to_its_state():
+    u, m, c = torch.randn(4, D), torch.randn(4, 5, D), torch.randn(4, 5, D)
+    read = attend(u[:, None], m, c, score=dot())
+    found = hop(u, m, c)
+    torch.testing.assert_close(found.state, u + read.output[:, 0])
+    torch.testing.assert_close(found.weights, read.weights[:, 0])
+
+
+def keeps_its_question(hop):
+    """Where there is nothing to read, a hop leaves the state as it is."""
+    u, m = torch.randn(2, D), torch.randn(2, 5, D)
+    found = hop(u, m, m, mask=torch.zeros(2, 5, dtype=torch.bool))
+    return torch.equal(found.state, u) and not found.weights.any()
+
+
+def shares_one_look_among_the_memories(hop):
+    """The weights of a question sum to one over its memories."""
+    found = hop(torch.randn(2, D), torch.randn(2, 5, D), torch.randn(2, 5, D))
+    return torch.allclose(found.weights.sum(-1), torch.ones(2))
+
+
+def without_the_residual(u, m, c, *, mask=None):
+    found = hop(u, m, c, mask=mask)
+    return Hop(found.state - u, found.weights)
+
+
+def over_the_queries(u, m, c, *, mask=None):
+    """The softmax on the wrong axis."""
+    mask = None if mask is None else mask[..., None, :]
+    read = attend(
+        u[..., None, :], m, c, score=dot(), mask=mask, normalize=lambda s: softmax(s.mT).mT
+    )
+    return Hop(u + read.output[..., 0, :], read.weights[..., 0, :])
+
+
+def test_the_contracts_of_a_hop_hold_and_tell_the_wrong_ones():
+    assert keeps_its_question(hop)
+    assert shares_one_look_among_the_memories(hop)
+    assert not keeps_its_question(without_the_residual)
+    assert not shares_one_look_among_the_memories(over_the_queries)
+
+
+# Contracts of the network
+
+
+@each_tying
+def test_what_is_not_there_counts_for_nothing(tying):
+    model = small(tying)
+    found = model(STORIES, QUESTIONS)
+    wider = torch.nn.functional.pad(STORIES, (0, 2, 0, 3))
+    again = model(wider, torch.nn.functional.pad(QUESTIONS, (0, 1)))
+    torch.testing.assert_close(again.logits, found.logits)
+    torch.testing.assert_close(again.weights[..., :4], found.weights)
+    assert not again.weights[..., 4:].any()
+    real = (STORIES != 0).any(-1)[:, None].expand_as(found.weights)
+    assert not found.weights[~real].any()
+    torch.testing.assert_close(found.weights[:2].sum(-1), torch.ones(2, 2).double())
+
+
+@each_tying
+def test_without_a_story_the_question_answers_itself(tying):
+    model = small(tying)
+    found = model(STORIES, QUESTIONS)
+    u = model.question(QUESTIONS)
+    for _ in model.inputs:
+        u = model.carry(u)
+    torch.testing.assert_close(found.logits[2], (u @ model.answer.word.weight.T)[2])
+    found.logits[2].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@each_tying
+def test_questions_do_not_see_each_other(tying):
+    model = small(tying)
+    together = model(STORIES, QUESTIONS)
+    for b in range(3):
+        alone = model(STORIES[b : b + 1], QUESTIONS[b : b + 1])
+        torch.testing.assert_close(alone.logits[0], together.logits[b])
+        torch.testing.assert_close(alone.weights[0], together.weights[b])
+
+
+@each_tying
+def test_sentences_may_stand_in_any_order_as_long_as_they_keep_their_ages(tying):
+    model, order = small(tying), torch.tensor([2, 0, 1])
+    story, old = STORIES[:1, :3], torch.tensor([[0, 1, 2]])
+    here = model(story, QUESTIONS[:1])
+    there = model(story[:, order], QUESTIONS[:1], ages=old[:, order])
+    torch.testing.assert_close(there.logits, here.logits)
+    torch.testing.assert_close(there.weights, here.weights[..., order])
+    untold = model(story[:, order], QUESTIONS[:1])  # the order of telling matters
+    assert not torch.allclose(untold.logits, here.logits)
+
+
+def test_the_order_of_the_words_matters_in_a_story_and_not_in_a_bag():
+    story, question = STORIES[:1], QUESTIONS[:1]
+    model = small()
+    assert not torch.allclose(model(story.flip(-1), question).logits, model(story, question).logits)
+    bags = key_value()
+    one, two = (bags(keys, STORIES[:1], question).logits for keys in (story, story.flip(-1)))
+    torch.testing.assert_close(one, two)
+
+
+def test_what_is_tied_is_the_same_and_stays_so():
+    for name, tables, tied in (("adjacent", 4, True), ("layerwise", 4, True), ("untied", 8, False)):
+        model = copy.deepcopy(small(name, hops=3))
+        parts = [*model.inputs, *model.outputs, model.question, model.answer]
+        assert len(set(parts)) == tables
+        assert (model.inputs[1] is model.outputs[0]) == (name == "adjacent")
+        assert (model.inputs[1] is model.inputs[0]) == (name == "layerwise")
+        words = sum(p.numel() for p in model.parameters() if p.shape == (V, D))
+        assert words == tables * V * D
+        assert (len(list(model.parameters())) < 2 * len(parts)) == tied
+    model = small("adjacent")
+    assert model.question is model.inputs[0]
+    assert model.answer is model.outputs[-1]
+
+
+@each_tying
+def test_gradients_are_exact_and_reach_every_parameter(tying):
+    model = small(tying)
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    def logits(*parameters):
+        given_all = dict(zip(names, parameters, strict=True))
+        return functional_call(model, given_all, (STORIES, QUESTIONS)).logits
+
+    assert torch.autograd.gradcheck(logits, values, fast_mode=True)
+    model(STORIES, QUESTIONS).logits.square().sum().backward()
+    used = {n: p for n, p in model.named_parameters() if p.numel()}
+    assert all(p.grad is not None and p.grad.any() for p in used.values())
+
+
+def test_gradients_of_the_key_value_network_are_exact():
+    model = key_value()
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    def logits(*parameters):
+        given_all = dict(zip(names, parameters, strict=True))
+        return functional_call(model, given_all, (STORIES, STORIES, QUESTIONS)).logits
+
+    assert torch.autograd.gradcheck(logits, values, fast_mode=True)
+
+
+@each_tying
+def test_parameters_survive_saving(tying):
+    model, other = small(tying), small(tying)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other(STORIES, QUESTIONS), model(STORIES, QUESTIONS))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_of_numbers(dtype):
+    for model, inputs in (
+        (small(), (STORIES, QUESTIONS)),
+        (key_value(), (STORIES, STORIES, QUESTIONS)),
+    ):
+        found = model.to(dtype)(*inputs)
+        assert found.logits.dtype == found.weights.dtype == dtype
+        assert found.logits.isfinite().all()
+        assert found.weights.isfinite().all()
+
+
+@each_tying
+def test_networks_side_by_side_answer_as_they_do_alone(tying):
+    models = [small(tying) for _ in range(3)]
+    stacked, _ = stack_module_state(models)
+    shape = copy.deepcopy(models[0])  # its tables are left with the stacked parameters
+    together = vmap(lambda p: functional_call(shape, p, (STORIES, QUESTIONS)))(stacked)
+    for r, model in enumerate(models):
+        torch.testing.assert_close(together.logits[r], model(STORIES, QUESTIONS).logits)
+
+
+# Ages, linear start, key hashing
+
+
+@given(some.lists(some.integers(0, 7), min_size=1, max_size=5), some.floats(0, 1.5))
+@settings(max_examples=40, deadline=None)
+def test_ages_rise_and_leave_gaps_for_what_was_empty(lengths, empty):
+    mask = torch.arange(7) < torch.tensor(lengths)[:, None]
+    old = ages(mask, empty=empty, generator=torch.Generator().manual_seed(len(lengths)))
+    for row, n in zip(old.tolist(), lengths, strict=True):
+        assert all(a < b for a, b in itertools.pairwise(row[:n]))
+        assert not any(row[n:])
+        assert all(0 <= age < n + math.ceil(empty * n) for age in row[:n])
+
+
+def test_without_empty_memories_ages_count_the_sentences():
+    mask = torch.tensor([[True, True, True], [True, False, False], [False, True, True]])
+    assert ages(mask).tolist() == [[0, 1, 2], [0, 0, 0], [0, 0, 1]]
+
+
+def test_every_number_and_place_of_empty_memories_is_as_likely():
+    N = 12_000
+    old = ages(
+        torch.ones(N, 2, dtype=torch.bool), empty=0.5, generator=torch.Generator().manual_seed(0)
+    )
+    counts = Counter(map(tuple, old.tolist()))
+    shares = {(0, 1): 1 / 2 + 1 / 6, (0, 2): 1 / 6, (1, 2): 1 / 6}  # one empty one half the time
+    assert set(counts) == set(shares)
+    for row, share in shares.items():
+        assert abs(counts[row] / N - share) < 4.5 * math.sqrt(share * (1 - share) / N)
+
+
+def test_linear_keeps_the_scores_and_its_gradient_is_finite():
+    scores = torch.tensor([[2.0, -3.0, -math.inf], [-math.inf] * 3], requires_grad=True)
+    weights = linear(scores)
+    assert weights.tolist() == [[2.0, -3.0, 0.0], [0.0, 0.0, 0.0]]
+    weights.sum().backward()
+    assert scores.grad.tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_keys_share_a_word_with_the_question():
+    keys = torch.randint(0, V, (4, 6, 3))
+    questions = torch.randint(0, V, (4, 2))
+    for common in ([], [1, 2]):
+        found = shared_words(keys, questions, torch.tensor(common, dtype=torch.int64))
+        for b, i in itertools.product(range(4), range(6)):
+            words = set(keys[b, i].tolist()) & set(questions[b].tolist()) - {0, *common}
+            assert found[b, i].item() == bool(words)
+
+
+# Mistakes
+
+MISTAKES = {
+    "no hops": (lambda m: m.MemoryNetwork(V, D, 0, SLOTS), "hops must be at least 1, got 0"),
+    "no slots": (lambda m: m.MemoryNetwork(V, D, 1, 0), "slots must be at least 1, got 0"),
+    "a story too long": (
+        lambda m: m.MemoryNetwork(V, D, 1, slots=2)(STORIES, QUESTIONS),
+        "a sentence has age 2 but slots is 2",
+    ),
+    "an unknown symbol": (
+        lambda m: m.MemoryNetwork(6, D, 1, SLOTS)(STORIES, QUESTIONS),
+        "stories must be in 0..5, got 0..6",
+    ),
+    "one story": (
+        lambda m: m.MemoryNetwork(V, D, 1, SLOTS)(STORIES[0], QUESTIONS),
+        "stories must have 3 axes, the first of 4, got (4, 3)",
+    ),
+    "a question for each story": (
+        lambda m: m.MemoryNetwork(V, D, 1, SLOTS)(STORIES, QUESTIONS[:2]),
+        "questions must have 2 axes, the first of 3, got (2, 2)",
+    ),
+    "ages of other stories": (
+        lambda m: m.MemoryNetwork(V, D, 1, SLOTS)(STORIES, QUESTIONS, ages=QUESTIONS),
+        "ages must be (3, 4), got (3, 2)",
+    ),
+    "fewer than no empty ones": (
+        lambda m: m.ages(torch.ones(1, 2, dtype=torch.bool), empty=-0.1),
+        "empty must not be negative, got -0.1",
+    ),
+    "no words": (lambda m: m.position_encoding(0, 2), "words must be at least 1, got 0"),
+    "a value too few": (
+        lambda m: m.KeyValueMemoryNetwork(V, D, 1)(STORIES, STORIES[:, :2], QUESTIONS),
+        "key has 4 positions but value has 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named(mistake):
+    make, message = MISTAKES[mistake]
+    with as_installed() as _:
+        from attnbook import memory_network
+
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            make(memory_network)
+
+
+def test_words_that_are_no_integers_are_refused():
+    with as_installed() as _:
+        from attnbook import memory_network
+
+        model = memory_network.MemoryNetwork(V, D, 1, SLOTS)
+        with pytest.raises(TypeError, match=r"stories must be of integers, got torch\.float32"):
+            model(STORIES.float(), QUESTIONS)
