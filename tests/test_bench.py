@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from attnbook.bench import contests, memories, runner
 from attnbook.bench.cases import IMPLEMENTATIONS, Case
 from attnbook.bench.contests import PEER, Contest, decoding, multi_head, training
 from attnbook.bench.runner import hold, measure
+from attnbook.hopfield import HopfieldNetwork, Recalled
 from attnbook.language_model import LanguageModel
 from attnbook.layers import MultiHeadAttention
 from attnbook.linear import Linear, chunked
+from attnbook.modern_hopfield import Retrieval, retrieve_sdpa
 
 
 def test_prints_and_saves_a_row_for_each_implementation(
@@ -104,6 +107,8 @@ def test_the_optional_peer_takes_part(name: str) -> None:
 
 
 MEMORIES: dict[str, Callable[[], Contest]] = {
+    "retrieval": lambda: memories.retrieval(9, states=4, width=5, updates=2),
+    "recall": lambda: memories.recall(60, load=0.05, states=3),
     "linear": lambda: memories.linear(70, heads=2, width=8),
 }
 
@@ -114,6 +119,41 @@ def test_a_contest_of_a_memory_is_held(name: str) -> None:
     places = hold(contest, rounds=2)
     assert [place.implementation for place in places] == list(contest.runs)
     assert {place.implementation for place in places if place.bar} == set(contest.bars)
+
+
+def test_retrieval_without_its_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memories, "find_spec", lambda _: None)
+    contest = MEMORIES["retrieval"]()
+    assert (contest.missing, contest.bars) == (("hopfield-layers",), {})
+    assert list(contest.runs) == ["attnbook", "retrieve, readable"]
+
+
+def test_hopfield_layers_take_part() -> None:
+    pytest.importorskip("difflayers", reason="difflayers is not installed: extra 'peers'")
+    contest = MEMORIES["retrieval"]()
+    assert (contest.missing, contest.bars) == ((), {"hopfield-layers": 5.0})
+    assert runner._version("hopfield-layers")
+
+
+def test_retrieval_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sharper(*x: Tensor, beta: float, **options: Any) -> Retrieval:
+        return retrieve_sdpa(*x, beta=1 / beta, **options)
+
+    monkeypatch.setattr(memories, "retrieve_sdpa", sharper)
+    with pytest.raises(ArithmeticError, match=r"^attnbook is off by"):
+        MEMORIES["retrieval"]()
+
+
+def test_recall_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = HopfieldNetwork.recall
+
+    def turned(*x: Any) -> Recalled:
+        found = plain(*x)
+        return found._replace(state=-found.state)
+
+    monkeypatch.setattr(HopfieldNetwork, "recall", turned)
+    with pytest.raises(ArithmeticError, match=r"^unit by unit ends in another state$"):
+        MEMORIES["recall"]()
 
 
 def test_chunks_that_are_wrong_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
