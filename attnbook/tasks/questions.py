@@ -67,8 +67,9 @@ def encode(stories: Sequence[Story], slots: int | None = None) -> Batch:
         slots: `S`, if it is to be more than the longest story has sentences.
 
     Raises:
-        ValueError: there are no stories, one has more sentences than slots or none, or a word is
-            outside the vocabulary.
+        TypeError: one story came without a list around it.
+        ValueError: there are no stories, one has more sentences than slots or none, a fact is not
+            the place of a sentence, an answer is not one word, or a word is not in the vocabulary.
 
     >>> story = Story(("Ada walks into the attic", "Ben takes the map"), "which room is Ada in",
     ...     "attic", (0,))
@@ -78,9 +79,18 @@ def encode(stories: Sequence[Story], slots: int | None = None) -> Batch:
     >>> batch.facts, batch.supporting, batch.told
     (tensor([[0]]), tensor([[ True, False, False]]), tensor([[ True,  True, False]]))
     """
+    if isinstance(stories, Story):
+        raise TypeError("stories must be a sequence of stories, got one Story")
     longest = max((len(story.sentences) for story in stories), default=0)
     if not longest or not all(story.sentences for story in stories):
         raise ValueError("stories must not be empty, nor any of them")
+    for story in stories:
+        if not all(0 <= fact < len(story.sentences) for fact in story.facts):
+            raise ValueError(
+                f"facts must be places of {len(story.sentences)} sentences, got {story.facts}"
+            )
+        if " " in story.answer:
+            raise ValueError(f"answer must be one word, got {story.answer!r}")
     slots = longest if slots is None else slots
     if slots < longest:
         raise ValueError(f"slots must be at least {longest}, the longest story, got {slots}")
@@ -89,13 +99,10 @@ def encode(stories: Sequence[Story], slots: int | None = None) -> Batch:
     empty = [0] * words
     rows = {sentence: row + empty[len(row) :] for sentence, row in symbols.items()}
     told = [[rows[s] for s in story.sentences] for story in stories]
-    answers = [VOCABULARY.encode(story.answer) for story in stories]
-    if any(len(answer) != 1 for answer in answers):
-        raise ValueError("answers must be of one word")
     return Batch(
         torch.tensor([story + [empty] * (slots - len(story)) for story in told]),
         _padded([VOCABULARY.encode(story.question) for story in stories], 0),
-        torch.tensor(answers)[:, 0],
+        torch.tensor([VOCABULARY.encode(story.answer)[0] for story in stories]),
         _padded([list(story.facts) for story in stories], -1),
     )
 

@@ -10,6 +10,18 @@ is measured here is not measured on bAbI. What can happen has one wording, an an
 People walk about, take things and leave them, at random (`attnbook.tasks.worlds`). Every answer
 follows from the sentences alone, and `Story.facts` says from which. `attnbook.tasks.questions`
 makes tensors of stories.
+
+How often a guess that follows no chain of facts is right, of 6,000 stories of 8 to 12 sentences:
+the most frequent answer, the last room named, and logistic regression on how often each word is in
+the story and in the question (learnt from 5,000, tested on 1,000).
+
+| task | most frequent | last room | words |
+|---|---|---|---|
+| `single_fact` | 17 % | 39 % | 34 % |
+| `two_facts` | 17 % | 33 % | 38 % |
+| `three_facts` | 17 % | 12 % | 44 % |
+| `yes_no` | 50 % | never | 50 % |
+| `counting` | 25 % | never | 42 % |
 """
 
 import random
@@ -18,7 +30,9 @@ from typing import NamedTuple
 
 from attnbook.tasks.worlds import (
     NUMBERS,
+    TAKES,
     THINGS,
+    WALKS,
     Event,
     Found,
     life,
@@ -32,7 +46,7 @@ from attnbook.tasks.worlds import (
 
 __all__ = [
     "Story",
-    "check_length",
+    "check",
     "counting",
     "draw",
     "single_fact",
@@ -76,6 +90,7 @@ def draw(
         lengths: how many sentences a story may have, each as likely.
 
     Raises:
+        TypeError: the generator is not of `random`.
         ValueError: size is below 1, lengths is empty or holds one that the task cannot have, or
             there are not so many different stories.
 
@@ -87,12 +102,17 @@ def draw(
         raise ValueError(f"size must be at least 1, got {size}")
     if not lengths:
         raise ValueError("lengths must not be empty")
+    check(generator, max(lengths), least=1)
     found: dict[Story, None] = {}
-    for _ in range(10 * size + 1000):
-        found[task(generator, generator.choice(lengths))] = None
-        if len(found) == size:
-            return list(found)
-    raise ValueError(f"size must be at most {len(found)}: no more stories were found, got {size}")
+    known = 0  # how often in a row
+    while len(found) < size:
+        if (story := task(generator, generator.choice(lengths))) in found:
+            known += 1
+        else:
+            found[story], known = None, 0
+        if known == 1000:
+            raise ValueError(f"size must be at most {len(found)} for these lengths, got {size}")
+    return list(found)
 
 
 def tell(story: Story) -> str:
@@ -118,6 +138,7 @@ def single_fact(generator: random.Random, length: int) -> Story:
         length: how many sentences, at least 1.
 
     Raises:
+        TypeError: the generator is not of `random`.
         ValueError: length is too small.
 
     Source:
@@ -129,7 +150,7 @@ def single_fact(generator: random.Random, length: int) -> Story:
          Dev walks into the pantry.
          Which room is Ada in? workshop
     """
-    check_length(length, 1)
+    check(generator, length, 1)
     events = walks(generator, length)
     who = generator.choice(sorted({event.who for event in events}))
     return _story(events, f"which room is {who} in", room_of(events, who))
@@ -145,6 +166,7 @@ def two_facts(generator: random.Random, length: int) -> Story:
         length: how many sentences, at least 2.
 
     Raises:
+        TypeError: the generator is not of `random`.
         ValueError: length is too small.
 
     Source:
@@ -157,7 +179,7 @@ def two_facts(generator: random.Random, length: int) -> Story:
          Ada walks into the library.
          Which room is the lantern in? attic
     """
-    check_length(length, 2)
+    check(generator, length, 2)
     while True:
         events = life(generator, length)
         thing = generator.choice(THINGS)
@@ -175,6 +197,7 @@ def three_facts(generator: random.Random, length: int) -> Story:
         length: how many sentences, at least 3.
 
     Raises:
+        TypeError: the generator is not of `random`.
         ValueError: length is too small.
 
     Source:
@@ -189,7 +212,7 @@ def three_facts(generator: random.Random, length: int) -> Story:
      (2) Ben walks into the library.
          Which room was the rope in before the library? workshop
     """
-    check_length(length, 3)
+    check(generator, length, 3)
     while True:
         events = life(generator, length)
         thing = generator.choice(THINGS)
@@ -203,11 +226,14 @@ def three_facts(generator: random.Random, length: int) -> Story:
 def yes_no(generator: random.Random, length: int) -> Story:
     """Whether somebody is in a room: their own, or as often one where somebody else is.
 
+    The fact is the last sentence about them. Without it a "yes" is lost; a "no" may still be right.
+
     Args:
         generator: of the random numbers.
         length: how many sentences, at least 2.
 
     Raises:
+        TypeError: the generator is not of `random`.
         ValueError: length is too small.
 
     Source:
@@ -219,7 +245,7 @@ def yes_no(generator: random.Random, length: int) -> Story:
          Cleo walks into the attic.
          Is Ada in the stable? no
     """
-    check_length(length, 2)
+    check(generator, length, 2)
     while True:
         events = walks(generator, length)
         people = sorted({event.who for event in events})
@@ -241,6 +267,7 @@ def counting(generator: random.Random, length: int) -> Story:
         length: how many sentences, at least 4.
 
     Raises:
+        TypeError: the generator is not of `random`.
         ValueError: length is too small.
 
     Source:
@@ -254,19 +281,29 @@ def counting(generator: random.Random, length: int) -> Story:
          Cleo walks into the cellar.
          How many things does Cleo have? one
     """
-    check_length(length, 4)
-    wanted = generator.choice(NUMBERS)
+    check(generator, length, 4)
+    wanted = NUMBERS.index(generator.choice(NUMBERS))
     while True:
         events = life(generator, length)
-        numbers = {who: number_with(events, who) for who in sorted({e.who for e in events})}
-        people = [who for who, found in numbers.items() if found.answer == wanted]
+        last = {event.what: event for event in events if event.does != WALKS}
+        held = [event.who for event in last.values() if event.does == TAKES]
+        people = [who for who in sorted({e.who for e in events}) if held.count(who) == wanted]
         if people:
             who = generator.choice(people)
-            return _story(events, f"how many things does {who} have", numbers[who])
+            return _story(events, f"how many things does {who} have", number_with(events, who))
 
 
-def check_length(length: int, least: int, most: int | None = None) -> None:
-    """Refuse a number of sentences that a task cannot have."""
+def check(generator: random.Random, length: int, least: int, most: int | None = None) -> None:
+    """Refuse what no story can be drawn from.
+
+    Raises:
+        TypeError: the generator is not of `random`.
+        ValueError: the length is not in its bounds.
+
+    >>> check(random.Random(0), 3, least=2, most=5)
+    """
+    if not isinstance(generator, random.Random):
+        raise TypeError(f"generator must be a random.Random, got {type(generator).__name__}")
     if length < least or (most is not None and length > most):
         bound = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"length must be {bound}, got {length}")
@@ -286,6 +323,6 @@ def _all_needed(events: list[Event], find: Callable[[list[Event]], Found | None]
 
 
 def _story(events: list[Event], question: str, found: Found | None) -> Story:
-    assert found, question
+    assert found, f"{question} has no answer"
     sentences = tuple(does.format(who, what) for who, does, what in events)
     return Story(sentences, question, *found)

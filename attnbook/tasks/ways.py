@@ -10,7 +10,7 @@ room can be reached by two ways, so the answer is the only one.
 
 import random
 
-from attnbook.tasks.stories import Story, check_length
+from attnbook.tasks.stories import Story, check
 from attnbook.tasks.worlds import ROOMS
 
 __all__ = ["STEPS", "WAYS", "path_finding"]
@@ -36,6 +36,7 @@ def path_finding(generator: random.Random, length: int) -> Story:
         length: how many sentences, 2 to 5: one fewer than there are rooms.
 
     Raises:
+        TypeError: the generator is not of `random`.
         ValueError: length is outside that.
 
     Source:
@@ -48,7 +49,7 @@ def path_finding(generator: random.Random, length: int) -> Story:
      (2) The attic is south of the pantry.
          Which way is it from the library to the pantry? east,north
     """
-    check_length(length, 2, len(ROOMS) - 1)
+    check(generator, length, 2, len(ROOMS) - 1)
     way = generator.choice(WAYS)
     names = generator.sample(ROOMS, length + 1)
     house = [(0, 0)]

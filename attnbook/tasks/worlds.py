@@ -154,10 +154,11 @@ def visits(events: list[Event], thing: str) -> list[Found]:
             walked[who] = (i, *walked.get(who, ())[:1])
         elif what == thing:
             taken = (i,) if does == TAKES else ()
-        if taken and events[taken[0]].who == who and who in walked:
+        has = what == thing or (taken and events[taken[0]].who == who)
+        if has and who in walked:
             room = events[walked[who][0]].what
             if not found or found[-1].answer != room:
-                found.append(Found(room, taken + walked[who]))
+                found.append(Found(room, (taken or (i,)) + walked[who]))
     return found
 
 
