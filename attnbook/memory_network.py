@@ -1,8 +1,8 @@
 """Memory networks: a question is asked of stored sentences, several times in a row.
 
 Written from Sukhbaatar et al. 2015 ("the paper" below), whose symbols are used, and Miller et al.
-2016. `B` questions, each with a story of `S` sentences of `J` words, the newest sentence first; `K`
-hops, `D` numbers for a sentence, `V` symbols. Symbol 0 is padding: a word that is not there, and a
+2016. `B` questions, each with a story of `S` sentences of `J` words, in the order as told; `K` hops,
+`D` numbers for a sentence, `V` symbols. Symbol 0 is padding: a word that is not there, and a
 sentence of nothing else, count for nothing.
 
     memories  m_i = sum_j l_j * A x_ij + T_A(i),   c_i = sum_j l_j * C x_ij + T_C(i)    (B, S, D)
@@ -174,7 +174,7 @@ class MemoryNetwork(nn.Module):
         Sukhbaatar et al. 2015, sections 2 and 4.1.
 
     >>> model = MemoryNetwork(symbols=9, embed_dim=4, hops=2, slots=5)
-    >>> story = torch.tensor([[[4, 1, 5], [3, 1, 2], [0, 0, 0]]])  # two sentences
+    >>> story = torch.tensor([[[3, 1, 2], [4, 1, 5], [0, 0, 0]]])  # two sentences
     >>> answered = model(story, torch.tensor([[6, 3]]))
     >>> answered.logits.shape, answered.weights.shape
     (torch.Size([1, 9]), torch.Size([1, 2, 3]))
@@ -211,9 +211,9 @@ class MemoryNetwork(nn.Module):
         """Answer each question from its story.
 
         Args:
-            stories: `(B, S, J)`, the newest sentence first.
+            stories: `(B, S, J)`, sentences in the order in which they were told.
             questions: `(B, Q)`.
-            ages: how old each sentence is, 0 for the newest; None counts those told after it.
+            ages: how old each sentence is, 0 for the newest; None counts the sentences after it.
             normalize: of every hop; `linear` leaves the softmax out.
         """
         _check_words(self.symbols, stories=(stories, 3), questions=(questions, 2))
@@ -326,7 +326,7 @@ def ages(
         generator: of the random numbers.
 
     Returns:
-        `(B, S)`, rising along a story; 0 where no sentence is.
+        `(B, S)`, falling along a story; 0 where no sentence is.
 
     Raises:
         ValueError: the share is negative.
@@ -336,10 +336,10 @@ def ages(
         left of an empty memory but the gap in the ages, as in the authors' program.
 
     >>> ages(torch.tensor([[True, True, True, False]]))
-    tensor([[0, 1, 2, 0]])
+    tensor([[2, 1, 0, 0]])
     >>> ages(torch.ones(1, 4, dtype=torch.bool), empty=0.5,
     ...      generator=torch.Generator().manual_seed(1))
-    tensor([[1, 2, 4, 5]])
+    tensor([[5, 4, 2, 1]])
     """
     if empty < 0:
         raise ValueError(f"empty must not be negative, got {empty}")
@@ -452,8 +452,8 @@ def shared_words(
 
 
 def _told_after(mask: Bool[Tensor, "B S"]) -> Int[Tensor, "B S"]:
-    """How many sentences were told after each, the newest first; 0 where none is."""
-    return (mask.cumsum(-1) - 1).masked_fill(~mask, 0)
+    """How many sentences follow each; 0 where none is."""
+    return (mask.sum(-1, keepdim=True) - mask.cumsum(-1)).masked_fill(~mask, 0)
 
 
 def _places(real: Bool[Tensor, "*b J"], dim: int, dtype: torch.dtype) -> Float[Tensor, "*b J D"]:

@@ -136,7 +136,7 @@ def test_the_network_is_that_of_the_paper(tying, hops, normalize):
     for given_ages in (None, old):
         found = model(STORIES, QUESTIONS, ages=given_ages, normalize=NORMALIZERS[normalize])
         for b in range(3):
-            aged = [0, 1, 2, 3] if given_ages is None else old[b].tolist()
+            aged = [[2, 1, 0, 0], [0] * 4, [0] * 4][b] if given_ages is None else old[b].tolist()
             logits, read = network_by_the_paper(
                 model, STORIES[b].tolist(), QUESTIONS[b].tolist(), aged, normalize
             )
@@ -271,7 +271,7 @@ def test_questions_do_not_see_each_other(tying):
 @each_tying
 def test_sentences_may_stand_in_any_order_as_long_as_they_keep_their_ages(tying):
     model, order = small(tying), torch.tensor([2, 0, 1])
-    story, old = STORIES[:1, :3], torch.tensor([[0, 1, 2]])
+    story, old = STORIES[:1, :3], torch.tensor([[2, 1, 0]])
     here = model(story, QUESTIONS[:1])
     there = model(story[:, order], QUESTIONS[:1], ages=old[:, order])
     torch.testing.assert_close(there.logits, here.logits)
@@ -364,18 +364,18 @@ def test_networks_side_by_side_answer_as_they_do_alone(tying):
 
 @given(some.lists(some.integers(0, 7), min_size=1, max_size=5), some.floats(0, 1.5))
 @settings(max_examples=40, deadline=None)
-def test_ages_rise_and_leave_gaps_for_what_was_empty(lengths, empty):
+def test_ages_fall_and_leave_gaps_for_what_was_empty(lengths, empty):
     mask = torch.arange(7) < torch.tensor(lengths)[:, None]
     old = ages(mask, empty=empty, generator=torch.Generator().manual_seed(len(lengths)))
     for row, n in zip(old.tolist(), lengths, strict=True):
-        assert all(a < b for a, b in itertools.pairwise(row[:n]))
+        assert all(a > b for a, b in itertools.pairwise(row[:n]))
         assert not any(row[n:])
         assert all(0 <= age < n + math.ceil(empty * n) for age in row[:n])
 
 
 def test_without_empty_memories_ages_count_the_sentences():
     mask = torch.tensor([[True, True, True], [True, False, False], [False, True, True]])
-    assert ages(mask).tolist() == [[0, 1, 2], [0, 0, 0], [0, 0, 1]]
+    assert ages(mask).tolist() == [[2, 1, 0], [0, 0, 0], [0, 1, 0]]
 
 
 def test_every_number_and_place_of_empty_memories_is_as_likely():
@@ -384,7 +384,7 @@ def test_every_number_and_place_of_empty_memories_is_as_likely():
         torch.ones(N, 2, dtype=torch.bool), empty=0.5, generator=torch.Generator().manual_seed(0)
     )
     counts = Counter(map(tuple, old.tolist()))
-    shares = {(0, 1): 1 / 2 + 1 / 6, (0, 2): 1 / 6, (1, 2): 1 / 6}  # one empty one half the time
+    shares = {(1, 0): 1 / 2 + 1 / 6, (2, 0): 1 / 6, (2, 1): 1 / 6}  # one empty one half the time
     assert set(counts) == set(shares)
     for row, share in shares.items():
         assert abs(counts[row] / N - share) < 4.5 * math.sqrt(share * (1 - share) / N)
