@@ -91,7 +91,7 @@ def write(
         raise ValueError(
             f"fast must have shape (*b, {H}, {H}) for {H} hidden units, got {tuple(fast.shape)}"
         )
-    return decay * fast + rate * hidden.unsqueeze(-1) * hidden.unsqueeze(-2)
+    return decay * fast + (rate * hidden).unsqueeze(-1) @ hidden.unsqueeze(-2)
 
 
 def recall(
@@ -242,7 +242,7 @@ class FastWeights(nn.Module):
             for _ in range(self.inner_steps):
                 found = recall(hidden.unsqueeze(-2), past, decay=self.decay, rate=self.rate)
                 hidden = self.activation(self.norm(before + found.output.squeeze(-2)))
-            assert found.weights is not None
+            assert found.weights is not None  # `attend` always returns them
             looks.append(found.weights)
             past = torch.cat([past, hidden.unsqueeze(-2)], dim=-2)
         T = len(looks)
