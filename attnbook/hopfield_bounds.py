@@ -1,8 +1,7 @@
 """What is proved of a modern Hopfield network: how near a pattern an update lands, how many fit.
 
 `S` stored patterns `x_j` of width `D`, of which the longest has length `M`. All of it holds with
-real numbers: in float64 nothing has been seen to break it, in float32 a bound may be smaller than
-the rounding.
+real numbers; in floating point a bound may be smaller than the rounding of what it bounds.
 """
 
 import math
