@@ -359,6 +359,27 @@ def test_networks_side_by_side_answer_as_they_do_alone(tying):
         torch.testing.assert_close(together.logits[r], model(STORIES, QUESTIONS).logits)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@each_tying
+def test_one_hop_is_right_on_three_of_four_stories_at_most(tying, seed):
+    """Of the proof: times Z the margin is a sum of terms that know one sentence each."""
+    torch.manual_seed(seed)
+    model = small(tying, hops=1)
+    notes = torch.randint(1, V, (2, 2, 3))  # two sentences, each in two versions
+    other = torch.randint(1, V, (2, 3))
+    four = [torch.stack([notes[0, a], notes[1, b], *other]) for a in range(2) for b in range(2)]
+    asked = QUESTIONS[:1].expand(4, -1)
+    told = torch.stack(four)
+    logits = model(told, asked).logits
+    margin = logits[:, 1] - logits[:, 2]
+    (A,), u = model.inputs, model.question(asked)
+    keys = A(told) + A.age(torch.arange(3, -1, -1))
+    N = (margin * (keys @ u[..., None])[..., 0].exp().sum(-1)).view(2, 2)
+    torch.testing.assert_close(N[0, 0] + N[1, 1], N[0, 1] + N[1, 0])
+    for right in ([1, -1, -1, 1], [-1, 1, 1, -1]):
+        assert ((margin * torch.tensor(right)) > 0).sum() <= 3
+
+
 # Ages, linear start, key hashing
 
 
