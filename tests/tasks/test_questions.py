@@ -2,9 +2,7 @@ import importlib
 import random
 
 import pytest
-import torch
 
-from attnbook.memory_network import MemoryNetwork
 from attnbook.tasks.questions import VOCABULARY, encode
 from attnbook.tasks.stories import (
     Story,
@@ -50,14 +48,6 @@ def test_texts_come_back_from_their_symbols():
         facts = batch.facts[b].tolist()
         assert facts == [*story.facts, *[-1] * (3 - len(story.facts))]
         assert batch.supporting[b].nonzero()[:, 0].tolist() == sorted(story.facts)
-
-
-def test_a_memory_network_reads_the_batch():
-    batch = encode(draw(two_facts, 4, random.Random(0)))
-    model = MemoryNetwork(len(VOCABULARY), embed_dim=8, hops=2, slots=batch.stories.shape[1])
-    found = model(batch.stories, batch.questions)
-    assert not found.weights.masked_select(~batch.told[:, None]).any()
-    assert torch.nn.functional.cross_entropy(found.logits, batch.answers).isfinite()
 
 
 def test_stories_without_any_fact_are_a_batch_too():
