@@ -415,7 +415,7 @@ class TuringMachine(nn.Module):
         Graves, Wayne, Danihelka 2014, section 3. There the memory and the reads begin with "bias
         values" (section 4); where the heads begin, and which functions keep their numbers in
         range, is not said. Here the memory begins with a small constant in every slot (Collier,
-        Beel 2018), all heads at slot 0, and the parameters with a sharpness of about 4.
+        Beel 2018), and all heads at slot 0.
 
     >>> machine = TuringMachine(input_dim=9, output_dim=8, hidden_dim=16)
     >>> ran = machine(torch.zeros(2, 5, 9))
@@ -454,8 +454,6 @@ class TuringMachine(nn.Module):
         self.controller = controller(input_dim + read, hidden_dim)
         self.where = nn.Linear(hidden_dim, (read_heads + write_heads) * (memory_dim + 3 + steps))
         self.what = nn.Linear(hidden_dim, write_heads * 2 * memory_dim)
-        with torch.no_grad():  # a sharpness of about 4: blurred heads hardly learn to move
-            self.where.bias.unflatten(0, (read_heads + write_heads, -1))[:, memory_dim + 2] = 3.0
         self.output = nn.Linear(hidden_dim + read, output_dim)
 
     def begin(self, size: int, slots: int | None = None) -> MachineState:
