@@ -37,6 +37,7 @@ ITEMS = {
     "fully connected, efficient": "it-is-fully-connected-therefore-more-efficient",
     "many parameters": "attention-has-many-parameters",
     "Hopfield network": "a-hopfield-network-is-a-fully-connected-network",
+    "2^(d/2) patterns": "a-modern-hopfield-network-stores-2d2-patterns",
     "Transformer as RNN": "a-transformer-implements-an-rnn-sequence-to-sequence-model",
     "coverage": "coverage-makes-sure-that-everything-is-said",
     "GPT": "gpt-is-the-decoder-of-the-transformer",

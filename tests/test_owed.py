@@ -708,7 +708,7 @@ OWED = {
             "half the square of the step": "always-downhill",
             "a head of attention": "the-update-is-attention",
             "metastable state": "averages-that-are-fixed-points",
-            "more $x_i$ is like itself": "one-update-is-enough",
+            "how near does one update land": "one-update-is-enough",
             "an exponential": "how-many-patterns",
             "Nothing is compressed": "how-many-patterns",
             "upper halves": "pictures-from-their-upper-halves",
@@ -736,7 +736,11 @@ OWED = {
                 "modern-hopfield",
                 [
                     *("violations", "tried", "used", "stored-lost"),
-                    *(f"{what}-{kind}" for what in ("rate", "expected") for kind in ("whole", "damaged")),
+                    *(
+                        f"{what}-{kind}"
+                        for what in ("rate", "expected")
+                        for kind in ("whole", "damaged")
+                    ),
                     *("fit-damaged", "whole-300000", "damaged-300000", "damaged-95"),
                     *(f"pictures-{kind}" for kind in ("raw", "centred", "normed")),
                     *("pool-mean-100", "pool-learnt-100", "pool-looks"),
@@ -751,6 +755,55 @@ OWED = {
             "well-separated patterns are stored": "modern-hopfield/stored",
             "the constants of the capacity theorem": "modern-hopfield/constants",
             "one step of the layer": "modern-hopfield/layer",
+        },
+    ),
+    "16-fast-weights": Owed(
+        topics={
+            "interference": "the-idea",
+            "is done *before* the query comes": "the-equation",
+            "Hinton and Plaut": "the-equation",
+            "crosstalk": "interference",
+            "linear attention": "linear-attention",
+            "a recurrent network whose state is a matrix": "three-forms",
+            "gradient descent": "the-delta-rule",
+            "triangular": "in-chunks",
+            "attend to the recent past": "fast-weights-in-a-recurrent-network",
+            "layer normalisation": "fast-weights-in-a-recurrent-network",
+            "associative LSTM": "a-memory-in-one-vector",
+            "more memory without more parameters": "a-memory-in-one-vector",
+            "associative recall": "where-it-is-used",
+        },
+        figures={
+            "structure": "fig-structure",
+            "the memory matrix over time": "fig-over-time",
+            "interference, and what the delta rule mends": "fig-interference",
+            "where a trained network looks": "fig-looks",
+            "learning curves at equal steps and equal CPU": "fig-curves",
+        },
+        tables={
+            "fast weights, linear attention, delta rule": "tbl-three",
+            "what has to be kept": "tbl-state",
+            "capacity without parameters": "tbl-capacity",
+            "associative retrieval": "tbl-retrieval",
+        },
+        labs={
+            "associative retrieval at equal steps and equal CPU": (
+                "fast-weights",
+                [
+                    f"{model}{what}"
+                    for model in ("lstm", "longer", "fast", "linear", "softmax")
+                    for what in ("", "-seconds")
+                ]
+                + ["hit"],
+            ),
+        },
+        theorems={
+            "linear attention is softmax of a log-kernel": "fast-weights/log-kernel",
+            "three forms are one function": "fast-weights/forms",
+            "the delta rule writes over": "fast-weights/overwrite",
+            "matrix and attention are one network": "fast-weights/matrix",
+            "nothing to correct between orthogonal keys": "fast-weights/orthogonal",
+            "copies divide the noise": "fast-weights/copies",
         },
     ),
 }
