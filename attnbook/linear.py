@@ -256,7 +256,7 @@ def chunked(
         ValueError: shapes do not fit, or chunk is below 1.
 
     Source:
-        Hua et al. 2022, section 3.2, for an attention of theirs; Yang et al. 2024, equation 2.
+        Hua et al. 2022, for an attention of theirs; Yang et al. 2024, section 2.
 
     >>> x = torch.zeros(3, 2)
     >>> chunked(x, x, torch.tensor([[1.0], [3.0], [8.0]]), chunk=2).output.T
