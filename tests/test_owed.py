@@ -760,7 +760,7 @@ OWED = {
     "16-fast-weights": Owed(
         topics={
             "interference": "the-idea",
-            "is done *before* the query comes": "the-equation",
+            "would forbid it": "the-equation",
             "Hinton and Plaut": "the-equation",
             "crosstalk": "interference",
             "linear attention": "linear-attention",
