@@ -648,6 +648,53 @@ OWED = {
             "the best guess": "pretraining/best-guess",
         },
     ),
+    "12-memory-networks": Owed(
+        topics={
+            "Ada has the key": "the-idea",
+            "embedded twice": "the-equation",
+            "answers to the thing that it names": "the-smallest-block",
+            "long-term": "what-is-memory",
+            "short-term": "what-is-memory",
+            "working memory plays": "what-is-memory",
+            "controller": "a-network-with-a-memory-beside-it",
+            "Two families": "a-network-with-a-memory-beside-it",
+            "retrieval": "anything-outside-can-be-a-memory",
+            "right on three of the four at most": "why-one-hop-is-not-enough",
+            "Without the residual": "what-makes-it-a-hop",
+            "Over the wrong axis": "what-makes-it-a-hop",
+            "position encoding": "from-sentences-to-vectors",
+            "empty memories": "when-was-it-told",
+            "Adjacent": "tying-the-tables",
+            "Layer-wise": "tying-the-tables",
+            "exchanged for none": "a-linear-start",
+            "Key hashing": "keys-and-values-of-different-make",
+            "held against the truth": "which-facts-does-each-hop-read",
+        },
+        figures={
+            "structure of memory-augmented networks": "fig-augmented",
+            "memory network with hops": "fig-hops",
+            "which facts each hop reads": "fig-read",
+            "error by hops": "fig-error",
+        },
+        tables={
+            "human against network memory": "tbl-human",
+            "hops": "tbl-reading",
+            "tying": "tbl-tying",
+            "error by hops, beside the paper": "tbl-two",
+            "kinds of question": "tbl-kinds",
+        },
+        labs={
+            "hops": (
+                "memory-networks",
+                [
+                    *(f"two-facts-{hops}" for hops in (1, 2, 3)),
+                    *(f"{what}-{hops}" for what in ("failed", "unchosen", "longer") for hops in (2, 3)),
+                    *("one", "three", "yes-no", "counting", "way"),
+                ],
+            ),
+        },
+        theorems={"one hop": "memory-networks/one-hop"},
+    ),
     "14-hopfield": Owed(
         topics={
             "associative memory": "the-idea",
