@@ -695,6 +695,51 @@ OWED = {
         },
         theorems={"one hop": "memory-networks/one-hop"},
     ),
+    "13-turing-machine": Owed(
+        topics={
+            "controller": "the-idea",
+            "the look-up of associative recall": "the-smallest-block",
+            "inverse temperature": "how-a-head-finds-its-place",
+            "goes on from where it": "how-a-head-finds-its-place",
+            "a convolution whose filter": "how-a-head-finds-its-place",
+            "leaves a blur": "how-a-head-finds-its-place",
+            "wipes and adds": "erase-then-add",
+            "all erase before any adds": "erase-then-add",
+            "feed-forward": "who-steers",
+            "registers": "who-steers",
+            "eight random bits": "copying",
+            "has learnt to copy": "longer-than-it-was-taught",
+            "need more than one loop": "repeating-and-recalling",
+            "finite automaton": "what-the-name-promises",
+            "rational weights": "what-the-name-promises",
+            "one hidden layer, wide enough": "what-the-name-promises",
+        },
+        figures={
+            "the structure": "fig-structure",
+            "the addressing pipeline step by step": "fig-addressing",
+            "memory while copying": "fig-memory",
+            "generalisation against an LSTM": "fig-lengths",
+        },
+        tables={
+            "the steps with shapes": "tbl-steps",
+            "the tasks": "tbl-tasks",
+            "what the two theorems say and do not": "tbl-theorems",
+            "copying by length": "tbl-copy",
+        },
+        labs={
+            "copy, trained to 20, tested to 120, beside an LSTM": (
+                "turing-machine",
+                [
+                    *(
+                        f"{model}-{length}"
+                        for model in ("machine", "lstm")
+                        for length in (10, 20, 40, 60, 80, 100, 120)
+                    ),
+                    "roomy-120",
+                ],
+            ),
+        },
+    ),
     "14-hopfield": Owed(
         topics={
             "associative memory": "the-idea",
@@ -739,13 +784,32 @@ OWED = {
             "where recall ends": "tbl-spurious",
             "expected and found": "tbl-found",
         },
-        labs={},
+        labs={
+            "overlap and load, extrapolated": ("hopfield", []),
+            "three rules": (
+                "hopfield-rules",
+                [
+                    *(
+                        f"{rule}-{start}"
+                        for rule in ("hebb", "storkey", "pseudo")
+                        for start in ("clean", "flipped")
+                    ),
+                    *("storkey-gain", "pseudo-gain", "pseudo-60", "behind"),
+                ],
+            ),
+            "dense capacity against theory": (
+                "dense-memory",
+                [f"{what}-{order}" for what in ("off", "wrong", "most") for order in (2, 3, 4)],
+            ),
+        },
         theorems={
             "one after the other comes to rest": "hopfield/downhill",
             "all at once: a cycle of two at most": "hopfield/cycle",
             "the pseudo-inverse rule keeps every pattern": "hopfield/fixed",
             "graded units go downhill": "hopfield/graded",
             "pairs come to rest": "hopfield/pairs",
+            "what a dense memory holds": "dense-memory/capacity",
+            "order two is Hebb's rule": "dense-memory/square",
         },
     ),
     "15-modern-hopfield": Owed(
