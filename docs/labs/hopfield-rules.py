@@ -82,7 +82,7 @@ for f, (panel, flips) in enumerate(zip(panels, FLIPS, strict=True)):
             )
     panel.set(xlabel="load (patterns a unit)", title=f"{flips:.0%} of the units flipped")
 panels[0].set(ylabel="share recalled", ylim=(-0.03, 1.03))
-panels[1].legend(loc="upper right")
+panels[0].legend(loc="center right")
 figure
 
 # %% [markdown]
