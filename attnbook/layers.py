@@ -409,7 +409,8 @@ class MultiHeadAttention(nn.Module):
 def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     """Record where every multi-head attention inside `model` looks, while the block lasts.
 
-    The layers take the readable path meanwhile, with the masks that they are given anyway.
+    The layers take the readable path meanwhile, with the masks that they are given anyway. What
+    `torch.compile` made runs uncompiled in the block.
 
     Args:
         model: a module with `MultiHeadAttention` somewhere inside.
@@ -448,7 +449,8 @@ def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     for module, _ in fast:
         module.attend = core.attend  # type: ignore[assignment]
     try:
-        yield maps
+        with torch.compiler.set_stance("force_eager"):  # a compiled call would not see the hooks
+            yield maps
     finally:
         for module, path in fast:
             module.attend = path

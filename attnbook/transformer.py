@@ -689,7 +689,7 @@ def _like(cls: Any, layer: Any, attend: Attend) -> Any:
         attention.num_heads,
         layer.linear1.out_features,
         norm_first=layer.norm_first,
-        activation=layer.activation,
+        activation=copy.deepcopy(layer.activation),  # a PReLU has a weight
         dropout=layer.dropout.p,
         eps=layer.norm1.eps,
         bias=layer.linear1.bias is not None,

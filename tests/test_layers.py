@@ -1,6 +1,8 @@
 import copy
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -640,3 +642,25 @@ def test_top_left_alignment_under_a_cache_is_found():
     for chunks in ([1, 1], [3, 2]):
         with pytest.raises(AssertionError):
             contract_cache_changes_nothing(made(), chunks, align=top_left)
+
+
+COMPILED_BEFORE = """
+import torch
+from attnbook import attend
+from attnbook.layers import MultiHeadAttention, attention_maps
+layer, x = torch.nn.Sequential(MultiHeadAttention(8, 2, attend=attend)), torch.randn(1, 5, 8)
+quick = torch.compile(layer, backend="eager")
+quick(x)
+with attention_maps(quick) as maps:
+    quick(x)
+quick(x)
+print([tuple(w.shape) for found in maps.values() for w in found])
+"""
+
+
+def test_maps_of_a_model_that_was_compiled_before() -> None:
+    """In a process of its own: the type checks of the tests cannot be compiled here."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED_BEFORE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[(1, 2, 5, 5)]"

@@ -553,3 +553,9 @@ def test_a_memory_must_be_there():
         layer(states(1, T).float(), None)
     with pytest.raises(ValueError, match=r"^the cache is empty: append keys and values first$"):
         layer(states(1, T).float(), KVCache())
+
+
+def test_from_torch_shares_no_weight_of_an_activation() -> None:
+    theirs = nn.TransformerEncoderLayer(8, 2, 16, activation=nn.PReLU(), batch_first=True)
+    ours = EncoderLayer.from_torch(theirs)
+    assert not {*map(id, ours.parameters())} & {*map(id, theirs.parameters())}
