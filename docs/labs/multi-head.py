@@ -161,7 +161,7 @@ figure, panels = plotting.axes(
     titles=["1 head", "2 heads", "4 heads", "8 heads"],
     alt="Four tables of cells, a row for each head, a column for each of the four things asked. "
     "One head looks at one of them, two heads at two; four heads look at one each or nearly so; "
-    "of eight heads pairs share one thing, less sharply.",
+    "of eight heads three share one thing, one has another, and pairs share the rest, less sharply.",
 )
 for panel, heads in zip(panels, HEADS, strict=True):
     plotting.heatmap(panel, readers[str(heads)][1][1], columns=["1", "2", "3", "4"])
