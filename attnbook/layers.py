@@ -292,22 +292,22 @@ class MultiHeadAttention(nn.Module):
                 not boolean.
             ValueError: shapes or devices do not fit.
         """
-        queries = _heads("query", query, self.query, self.num_heads)
+        _check_input("query", query, self.query)
         if isinstance(key, KVCache):
             if value is not None or cache is not None:
                 raise ValueError("key is a cache, which is all that is read: give no other")
-            return self._mix(queries, *key.read(), mask)
+            return self._mix(query, *key.read(), mask)
         if key is None and value is not None:
             raise ValueError("value is given without key")
         key = query if key is None else key
         keys, values = self.project(key, key if value is None else value)
         if cache is None:
-            return self._mix(queries, keys, values, mask)
+            return self._mix(query, keys, values, mask)
         if not isinstance(cache, KVCache):
             raise TypeError(f"cache must be a KVCache, got {type(cache).__name__}")
         before = cache.length
         try:
-            return self._mix(queries, *cache.append(keys, values), mask)
+            return self._mix(query, *cache.append(keys, values), mask)
         except Exception:
             cache.cut(before)  # as if it had not been called
             raise
@@ -316,9 +316,11 @@ class MultiHeadAttention(nn.Module):
         self, key: Float[Tensor, "*b S Ek"], value: Float[Tensor, "*b S Ev"]
     ) -> tuple[Float[Tensor, "*b Hk S D"], Float[Tensor, "*b Hk S Dv"]]:
         """Keys and values of every head, `(*b, Hk, S, d_k)` and `d_v`: what a cache holds."""
+        _check_input("key", key, self.key)
+        _check_input("value", value, self.value)
         return (
-            _heads("key", key, self.key, self.num_kv_heads),
-            _heads("value", value, self.value, self.num_kv_heads),
+            split_heads(self.key(key), self.num_kv_heads),
+            split_heads(self.value(value), self.num_kv_heads),
         )
 
     def read(
@@ -333,7 +335,8 @@ class MultiHeadAttention(nn.Module):
             raise TypeError(f"cache must be a KVCache, got {type(cache).__name__}")
         return self(query, cache, mask=mask)
 
-    def _mix(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Attended:
+    def _mix(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Attended:
+        queries = split_heads(self.query(query), self.num_heads)
         if self.num_kv_heads != self.num_heads:
             group = self.num_heads // self.num_kv_heads
             keys, values = (x.repeat_interleave(group, dim=-3) for x in (keys, values))
@@ -541,12 +544,6 @@ def _check_floating(name: str, x: Tensor) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name} must be a floating-point tensor, got {got}")
-
-
-def _heads(name: str, x: Tensor, projection: nn.Linear, heads: int) -> Tensor:
-    """A projection of `x`, cut into heads."""
-    _check_input(name, x, projection)
-    return split_heads(projection(x), heads)
 
 
 def _check_input(name: str, x: Tensor, projection: nn.Linear) -> None:

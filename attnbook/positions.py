@@ -309,7 +309,7 @@ class Relative(nn.Module):
         _check_width("query", query, "head_dim", self.key.shape[-1])
         if self.value is not None:
             _check_width("value", value, "head_dim", self.value.shape[-1])
-        if mask is not None:  # it may differ along leading axes that only the value has
+        if mask is not None and value.shape[:-2] != query.shape[:-2]:  # it may go by the value's
             leading = (x.shape[:-2] for x in (query, key, value))
             query = query.expand(*torch.broadcast_shapes(*leading), *query.shape[-2:])
         reach = self.max_distance
