@@ -11,14 +11,54 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnbook.layers import check_dropout, check_sizes
-from attnbook.masks import causal, padding
-from attnbook.recurrent import check_lengths, check_symbols
-from attnbook.transformer import Caches, Encoder, new_embedding
+from attnbook.masks import causal
+from attnbook.normalizers import softmax
+from attnbook.recurrent import check_symbols
+from attnbook.transformer import Caches, Encoder, kept, new_embedding
 
 __all__ = ["LanguageModel", "MaskedModel"]
 
 
-class LanguageModel(nn.Module):
+class _OneStack(nn.Module):
+    """What both models are: symbols, embedded and placed, through a stack, to logits."""
+
+    _bias = False
+
+    def __init__(
+        self,
+        symbols: int,
+        embed_dim: int,
+        stack: Encoder,
+        *,
+        positions: nn.Module | None = None,
+        tied: bool = True,
+        scale: float = 1.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(stack, Encoder):
+            raise TypeError(f"stack must be an Encoder, got {type(stack).__name__}")
+        check_dropout(dropout)
+        self.embed, self.positions = new_embedding(symbols, embed_dim), positions
+        self.stack, self.scale, self.dropout = stack, scale, dropout
+        self.output = nn.Linear(embed_dim, symbols, bias=self._bias)
+        if tied:
+            self.output.weight = self.embed.weight
+
+    def _logits(
+        self,
+        symbols: Tensor,
+        mask: Tensor | None,
+        caches: Caches | None = None,
+        offset: int = 0,
+    ) -> Tensor:
+        x = self.scale * self.embed(symbols)
+        x = x if self.positions is None else self.positions(x, offset)
+        x = torch.dropout(x, self.dropout, self.training)
+        return self.output(self.stack(x, mask=mask, caches=caches))
+
+
+class LanguageModel(_OneStack):
     """A decoder-only Transformer: the probability of each symbol, given those before it.
 
     Args:
@@ -46,26 +86,6 @@ class LanguageModel(nn.Module):
     torch.Size([1, 8])
     """
 
-    def __init__(
-        self,
-        symbols: int,
-        embed_dim: int,
-        stack: Encoder,
-        *,
-        positions: nn.Module | None = None,
-        tied: bool = True,
-        scale: float = 1.0,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        _check_stack(stack)
-        check_dropout(dropout)
-        self.embed, self.positions = new_embedding(symbols, embed_dim), positions
-        self.stack, self.scale, self.dropout = stack, scale, dropout
-        self.output = nn.Linear(embed_dim, symbols, bias=False)
-        if tied:
-            self.output.weight = self.embed.weight
-
     def forward(
         self, symbols: Int[Tensor, "B T"], caches: Caches | None = None
     ) -> Float[Tensor, "B T V"]:
@@ -83,15 +103,12 @@ class LanguageModel(nn.Module):
             ValueError: a symbol is out of range.
         """
         check_symbols("symbols", symbols, self.embed.num_embeddings)
-        return self._logits(symbols, caches)
+        return self._next(symbols, caches)
 
-    def _logits(self, symbols: Tensor, caches: Caches | None) -> Tensor:
+    def _next(self, symbols: Tensor, caches: Caches | None) -> Tensor:
         T, seen = symbols.shape[1], caches.length if caches else 0
-        x = self.scale * self.embed(symbols)
-        x = x if self.positions is None else self.positions(x, seen)
-        x = torch.dropout(x, self.dropout, self.training)
         mask = causal(T, seen + T, offset=seen, device=symbols.device) if T > 1 else None
-        return self.output(self.stack(x, mask=mask, caches=caches))
+        return self._logits(symbols, mask, caches, seen)
 
     def generate(
         self,
@@ -147,9 +164,9 @@ class LanguageModel(nn.Module):
         written, new = [prompt], prompt
         ended = torch.zeros(len(prompt), 1, dtype=torch.bool, device=prompt.device)
         for _ in range(max_steps):
-            logits = self._logits(new, caches)[:, -1]
+            logits = self._next(new, caches)[:, -1]
             if temperature:
-                chances = (logits / temperature).softmax(-1)
+                chances = softmax(logits, temperature)
                 new = torch.multinomial(chances, 1, generator=generator)
             else:
                 new = logits.argmax(-1, keepdim=True)
@@ -162,7 +179,7 @@ class LanguageModel(nn.Module):
         return torch.cat(written, dim=1)
 
 
-class MaskedModel(nn.Module):
+class MaskedModel(_OneStack):
     """An encoder-only Transformer: the symbol at each position, given both sides.
 
     It does not know which symbols are masks: put the mask's symbol where a symbol is to be guessed.
@@ -181,25 +198,7 @@ class MaskedModel(nn.Module):
     torch.Size([2, 3, 50])
     """
 
-    def __init__(
-        self,
-        symbols: int,
-        embed_dim: int,
-        stack: Encoder,
-        *,
-        positions: nn.Module | None = None,
-        tied: bool = True,
-        scale: float = 1.0,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        _check_stack(stack)
-        check_dropout(dropout)
-        self.embed, self.positions = new_embedding(symbols, embed_dim), positions
-        self.stack, self.scale, self.dropout = stack, scale, dropout
-        self.output = nn.Linear(embed_dim, symbols)
-        if tied:
-            self.output.weight = self.embed.weight
+    _bias = True
 
     def forward(
         self, symbols: Int[Tensor, "B T"], lengths: Int[Tensor, " B"] | None = None
@@ -218,16 +217,4 @@ class MaskedModel(nn.Module):
             ValueError: a symbol or a length is out of range.
         """
         check_symbols("symbols", symbols, self.embed.num_embeddings)
-        mask = None
-        if lengths is not None:
-            check_lengths(lengths, symbols)
-            mask = padding(lengths, symbols.shape[1])
-        x = self.scale * self.embed(symbols)
-        x = x if self.positions is None else self.positions(x)
-        x = torch.dropout(x, self.dropout, self.training)
-        return self.output(self.stack(x, mask=mask))
-
-
-def _check_stack(stack: Encoder) -> None:
-    if not isinstance(stack, Encoder):
-        raise TypeError(f"stack must be an Encoder, got {type(stack).__name__}")
+        return self._logits(symbols, kept(symbols, lengths))

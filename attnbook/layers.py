@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ def split_heads(x: Float[Tensor, "*b L HD"], heads: int) -> Float[Tensor, "*b {h
     """
     if heads < 1 or x.shape[-1] % heads:
         raise ValueError(f"heads must divide the width {x.shape[-1]}, got {heads}")
-    return x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(-3, -2)
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(-3, -2)
 
 
 def merge_heads(x: Float[Tensor, "*b H L D"]) -> Float[Tensor, "*b L HD"]:
@@ -120,15 +121,31 @@ class KVCache:
                 "key and value must have shapes (*b, heads, positions, width) that differ in width "
                 f"only, got {tuple(key.shape)} and {tuple(value.shape)}"
             )
+        start, end = self.length, self.length + key.shape[-2]
         if self._key is None or self._value is None:
             self._key, self._value = key.clone(), value.clone()
         else:
             _check_held("key", key, self._key)
             _check_held("value", value, self._value)
-            self._key = _written(self._key, key, self.length)
-            self._value = _written(self._value, value, self.length)
-        self.length += key.shape[-2]
-        return self.read()
+            if end > self._key.shape[-2]:
+                room = max(end, 2 * self._key.shape[-2])
+                self._key, self._value = (_larger(x, room) for x in (self._key, self._value))
+            self._key.narrow(-2, start, end - start).copy_(key)
+            self._value.narrow(-2, start, end - start).copy_(value)
+        self.length = end
+        return self._key.narrow(-2, 0, end), self._value.narrow(-2, 0, end)
+
+    def cut(self, length: int) -> None:
+        """Forget what was appended after the first `length` positions.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length must be between 0 and {self.length}, got {length}")
+        self.length = length
+        if not length:
+            self._key = self._value = None
 
     def read(self) -> tuple[Float[Tensor, "*b H S D"], Float[Tensor, "*b H S Dv"]]:
         """All keys and values held.
@@ -276,8 +293,6 @@ class MultiHeadAttention(nn.Module):
             ValueError: shapes or devices do not fit.
         """
         _check_input("query", query, self.query)
-        if not (cache is None or isinstance(cache, KVCache)):
-            raise TypeError(f"cache must be a KVCache, got {type(cache).__name__}")
         if isinstance(key, KVCache):
             if value is not None or cache is not None:
                 raise ValueError("key is a cache, which is all that is read: give no other")
@@ -286,9 +301,16 @@ class MultiHeadAttention(nn.Module):
             raise ValueError("value is given without key")
         key = query if key is None else key
         keys, values = self.project(key, key if value is None else value)
-        if cache is not None:
-            keys, values = cache.append(keys, values)
-        return self._mix(query, keys, values, mask)
+        if cache is None:
+            return self._mix(query, keys, values, mask)
+        if not isinstance(cache, KVCache):
+            raise TypeError(f"cache must be a KVCache, got {type(cache).__name__}")
+        before = cache.length
+        try:
+            return self._mix(query, *cache.append(keys, values), mask)
+        except Exception:
+            cache.cut(before)  # as if it had not been called
+            raise
 
     def project(
         self, key: Float[Tensor, "*b S Ek"], value: Float[Tensor, "*b S Ev"]
@@ -328,7 +350,12 @@ class MultiHeadAttention(nn.Module):
         if self.normalize is not None:
             given["normalize"] = self.normalize
         dropout = self.dropout if self.training else 0.0
-        mixed, weights = self.attend(queries, keys, values, mask=mask, dropout=dropout, **given)
+        mixed: Tensor
+        weights: Tensor | None = None
+        if self.attend is sdpa and mask is None and _fit(queries, keys, values):
+            mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
+        else:
+            mixed, weights = self.attend(queries, keys, values, mask=mask, dropout=dropout, **given)
         return Attended(self.output(merge_heads(mixed)), weights)
 
     @classmethod
@@ -409,7 +436,8 @@ class MultiHeadAttention(nn.Module):
 def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     """Record where every multi-head attention inside `model` looks, while the block lasts.
 
-    The layers take the readable path meanwhile, with the masks that they are given anyway.
+    The layers take the readable path meanwhile, with the masks that they are given anyway. What
+    `torch.compile` made runs uncompiled in the block.
 
     Args:
         model: a module with `MultiHeadAttention` somewhere inside.
@@ -448,7 +476,8 @@ def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     for module, _ in fast:
         module.attend = core.attend  # type: ignore[assignment]
     try:
-        yield maps
+        with torch.compiler.set_stance("force_eager"):  # a compiled call would not see the hooks
+            yield maps
     finally:
         for module, path in fast:
             module.attend = path
@@ -471,6 +500,12 @@ def check_dropout(dropout: float) -> None:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
 
 
+def _fit(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
+    """Whether the fused kernel takes these as they are, so that `sdpa` has nothing to do."""
+    batch = queries.shape[:-2]
+    return len(batch) == 2 and batch == keys.shape[:-2] and keys.shape[:-1] == values.shape[:-1]
+
+
 def _check_held(name: str, new: Tensor, held: Tensor) -> None:
     if new.shape[:-2] != held.shape[:-2] or new.shape[-1] != held.shape[-1]:
         raise ValueError(f"{name} is {tuple(new.shape)} but the cache holds {tuple(held.shape)}")
@@ -481,16 +516,11 @@ def _check_held(name: str, new: Tensor, held: Tensor) -> None:
         )
 
 
-def _written(held: Tensor, new: Tensor, start: int) -> Tensor:
-    """The buffer `held`, of twice the room if it has too little, with `new` from `start` on."""
-    end = start + new.shape[-2]
-    if end > held.shape[-2]:
-        room = max(end, 2 * held.shape[-2])
-        larger = held.new_empty(*held.shape[:-2], room, held.shape[-1])
-        larger.narrow(-2, 0, start).copy_(held.narrow(-2, 0, start))
-        held = larger
-    held.narrow(-2, start, new.shape[-2]).copy_(new)
-    return held
+def _larger(held: Tensor, room: int) -> Tensor:
+    """A buffer for so many positions that begins with what `held` has."""
+    larger = held.new_empty(*held.shape[:-2], room, held.shape[-1])
+    larger.narrow(-2, 0, held.shape[-2]).copy_(held)
+    return larger
 
 
 def _torch_parts(layer: nn.MultiheadAttention) -> list[Tensor]:
@@ -517,11 +547,12 @@ def _check_floating(name: str, x: Tensor) -> None:
 
 
 def _check_input(name: str, x: Tensor, projection: nn.Linear) -> None:
-    _check_floating(name, x)
-    width, weight = projection.in_features, projection.weight
+    weight, width = projection.weight, projection.in_features
+    if not isinstance(x, Tensor) or x.dtype != weight.dtype:
+        _check_floating(name, x)
+        if not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"{name} is {x.dtype} but the layer is {weight.dtype}")
     if x.ndim < 2 or x.shape[-1] != width:
         raise ValueError(f"{name} must have shape (*b, positions, {width}), got {tuple(x.shape)}")
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise TypeError(f"{name} is {x.dtype} but the layer is {weight.dtype}")
     if x.device != weight.device:
         raise ValueError(f"{name} is on {x.device} but the layer is on {weight.device}")

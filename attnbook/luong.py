@@ -71,7 +71,7 @@ def local_m(half_width: int) -> Window:
              [0, 1, 1, 0],
              [0, 1, 1, 0]]], dtype=torch.int32)
     """
-    if half_width < 0:
+    if not half_width >= 0:
         raise ValueError(f"half_width must not be negative, got {half_width}")
 
     def window(
@@ -98,7 +98,7 @@ class LocalP(nn.Module):
         formula is each source's true length.
 
     Raises:
-        ValueError: half_width is below 1.
+        ValueError: half_width is below 1; (when called) a query is not query_dim wide.
 
     Source:
         Luong, Pham, Manning 2015, equations 9 and 10, "local-p"; `D = 10` there.
@@ -113,7 +113,7 @@ class LocalP(nn.Module):
 
     def __init__(self, query_dim: int, half_width: int) -> None:
         super().__init__()
-        if half_width < 1:
+        if not half_width >= 1:
             raise ValueError(f"half_width must be at least 1, got {half_width}")
         self.half_width = half_width
         self.hidden = nn.Linear(query_dim, query_dim, bias=False)  # W_p
@@ -123,6 +123,10 @@ class LocalP(nn.Module):
         self, query: Float[Tensor, "B L n"], mask: Bool[Tensor, "B 1 S"]
     ) -> Float[Tensor, "B L"]:
         """`p_t`, between 0 and the length of the source; position 1 is the first."""
+        if query.shape[-1] != self.hidden.in_features:
+            raise ValueError(
+                f"query has width {query.shape[-1]} but query_dim is {self.hidden.in_features}"
+            )
         share = torch.sigmoid(self.v(torch.tanh(self.hidden(query)))).squeeze(-1)
         return mask.sum(-1) * share
 
@@ -169,6 +173,10 @@ class LuongDecoder(nn.Module):
         window: `local_m(...)` or `LocalP(...)`; `None` is global attention.
         input_feeding: whether `h~_{t-1}` is an input of step `t`, beside the symbol.
 
+    Raises:
+        TypeError: window is not callable.
+        ValueError: layers is below 1.
+
     Source:
         Luong, Pham, Manning 2015, section 3.
 
@@ -190,6 +198,10 @@ class LuongDecoder(nn.Module):
         input_feeding: bool = True,
     ) -> None:
         super().__init__()
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
+        if window is not None and not callable(window):
+            raise TypeError(f"window must be callable or None, got {type(window).__name__}")
         self.hidden_dim = hidden_dim
         self.score = score
         self.window = window

@@ -228,12 +228,7 @@ def alibi_slopes(num_heads: int) -> Float[Tensor, " {num_heads}"]:
     >>> alibi_slopes(3)
     tensor([0.0625, 0.0039, 0.2500])
     """
-    if num_heads < 1:
-        raise ValueError(f"num_heads must be at least 1, got {num_heads}")
-    below = 2 ** int(math.log2(num_heads))
-    slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
-    slopes += [2 ** (-4 * (i + 1) / below) for i in range(0, 2 * (num_heads - below), 2)]
-    return torch.tensor(slopes)
+    return torch.tensor(_slopes(num_heads))
 
 
 class ALiBi(nn.Module):
@@ -253,11 +248,9 @@ class ALiBi(nn.Module):
             [-0.1250, -0.0625,  0.0000]])
     """
 
-    slopes: Tensor
-
     def __init__(self, num_heads: int) -> None:
         super().__init__()
-        self.register_buffer("slopes", alibi_slopes(num_heads), persistent=False)
+        self.slopes = _slopes(num_heads)  # numbers: a tensor would follow every change of type
 
     def forward(
         self, query: Float[Tensor, "*#b H L D"], key: Float[Tensor, "*#b H S D"]
@@ -269,7 +262,9 @@ class ALiBi(nn.Module):
                 f"query must have {len(self.slopes)} heads before its positions, got shape "
                 f"{tuple(query.shape)}"
             )
-        falling = self.slopes[:, None, None] * _distances(query, key).abs()
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        slopes = torch.tensor(self.slopes, dtype=wide, device=scores.device)
+        falling = slopes[:, None, None] * _distances(query, key).abs()
         return scores - falling.to(scores.dtype)
 
 
@@ -314,6 +309,9 @@ class Relative(nn.Module):
         _check_width("query", query, "head_dim", self.key.shape[-1])
         if self.value is not None:
             _check_width("value", value, "head_dim", self.value.shape[-1])
+        if mask is not None and value.shape[:-2] != query.shape[:-2]:  # it may go by the value's
+            leading = (x.shape[:-2] for x in (query, key, value))
+            query = query.expand(*torch.broadcast_shapes(*leading), *query.shape[-2:])
         reach = self.max_distance
         apart = _distances(query, key).clamp(-reach, reach) + reach  # (L, S), an index
         by_distance = query @ self.key.mT / math.sqrt(query.shape[-1])  # (*b, L, 2 k + 1)
@@ -328,6 +326,14 @@ class Relative(nn.Module):
             sums = kept.new_zeros(*kept.shape[:-1], 2 * reach + 1)
             output = output + sums.scatter_add(-1, apart.expand(kept.shape), kept) @ self.value
         return Attended(output, weights)
+
+
+def _slopes(num_heads: int) -> list[float]:
+    if num_heads < 1:
+        raise ValueError(f"num_heads must be at least 1, got {num_heads}")
+    below = 2 ** int(math.log2(num_heads))
+    slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
+    return slopes + [2 ** (-4 * (i + 1) / below) for i in range(0, 2 * (num_heads - below), 2)]
 
 
 def _angles(places: Int[Tensor, " L"], dim: int, base: float) -> Float[Tensor, "L half"]:

@@ -24,7 +24,7 @@ from attnbook.layers import Attend
 from attnbook.masks import padding
 from attnbook.positions import Learned
 from attnbook.recurrent import check_lengths, check_symbols
-from attnbook.transformer import Encoder, EncoderLayer
+from attnbook.transformer import Encoder, EncoderLayer, kept
 
 __all__ = ["BertEncoder", "bert", "gpt2", "sentence_embedding"]
 
@@ -96,10 +96,7 @@ class BertEncoder(nn.Module):
             ValueError: one of them is out of range, or shapes do not fit.
         """
         check_symbols("symbols", symbols, self.embed.num_embeddings)
-        mask = None
-        if lengths is not None:
-            check_lengths(lengths, symbols)
-            mask = padding(lengths, symbols.shape[1])
+        mask = kept(symbols, lengths)
         segments = torch.zeros_like(symbols) if segments is None else segments
         check_symbols("segments", segments, self.segments.num_embeddings)
         if segments.shape != symbols.shape:

@@ -160,10 +160,10 @@ class Seq2Seq(nn.Module):
             ValueError: shapes do not fit, or a symbol or a length is out of range.
         """
         check_symbols("target", target, self.decoder.embed.num_embeddings)
+        encoded = self.encoder(source, lengths)  # says what is wrong with a source
         if len(target) != len(source):
             raise ValueError(f"source has {len(source)} sequences but target has {len(target)}")
-        decoded = self.decoder(self.encoder(source, lengths), self._previous(target))
-        return decoded._replace(symbols=target)
+        return self.decoder(encoded, self._previous(target))._replace(symbols=target)
 
     def _previous(self, target: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         first = target.new_full((len(target), 1), self.start)

@@ -170,19 +170,16 @@ class EncoderLayer(nn.Module):
         **attention: Any,
     ) -> None:
         super().__init__()
-        around: dict[str, Any] = {
-            "norm_first": norm_first,
-            "dropout": dropout,
-            "eps": eps,
-            "bias": bias,
-        }
-        within: dict[str, Any] = {"dropout": dropout, "bias": bias}
         self.attention = MultiHeadAttention(
-            embed_dim, num_heads, attend=attend, **within, **attention
+            embed_dim, num_heads, dropout=dropout, bias=bias, attend=attend, **attention
         )
-        self.feed_forward = FeedForward(embed_dim, hidden_dim, activation=activation, **within)
-        self.add_attention = AddNorm(embed_dim, **around)
-        self.add_feed_forward = AddNorm(embed_dim, **around)
+        self.feed_forward = FeedForward(
+            embed_dim, hidden_dim, activation=activation, dropout=dropout, bias=bias
+        )
+        self.add_attention, self.add_feed_forward = (
+            AddNorm(embed_dim, norm_first=norm_first, dropout=dropout, eps=eps, bias=bias)
+            for _ in range(2)
+        )
 
     def forward(
         self,
@@ -219,9 +216,10 @@ class DecoderLayer(nn.Module):
     """Self-attention, cross-attention to the encoder's states, then a feed-forward network.
 
     Arguments are those of `EncoderLayer`; `attend` and `attention` are for both attentions, unless
-    `cross_attend` gives the path of cross-attention, where a path with positions has no place: it
-    takes the last query to stand at the last key, and source and target are two sequences. Nor has
-    a score with positions, such as `ALiBi`: with one, writing step by step differs from training.
+    `cross_attend` gives the path of cross-attention, with neither a score nor a normaliser. Where
+    self-attention has positions, in its path or in a score such as `ALiBi`, give it: they take the
+    last query to stand at the last key, and source and target are two sequences. Without it,
+    writing step by step differs from training.
 
     Source:
         Vaswani et al. 2017, section 3.1 and figure 1, right.
@@ -247,21 +245,20 @@ class DecoderLayer(nn.Module):
         **attention: Any,
     ) -> None:
         super().__init__()
-        around: dict[str, Any] = {
-            "norm_first": norm_first,
-            "dropout": dropout,
-            "eps": eps,
-            "bias": bias,
-        }
-        within: dict[str, Any] = {"dropout": dropout, "bias": bias}
+        across = {"attend": attend, **attention}
+        if cross_attend is not None:
+            across |= {"attend": cross_attend, "score": None, "normalize": None}
         self.attention, self.cross = (
-            MultiHeadAttention(embed_dim, num_heads, attend=path, **within, **attention)
-            for path in (attend, attend if cross_attend is None else cross_attend)
+            MultiHeadAttention(embed_dim, num_heads, dropout=dropout, bias=bias, **each)
+            for each in ({"attend": attend, **attention}, across)
         )
-        self.feed_forward = FeedForward(embed_dim, hidden_dim, activation=activation, **within)
-        self.add_attention = AddNorm(embed_dim, **around)
-        self.add_cross = AddNorm(embed_dim, **around)
-        self.add_feed_forward = AddNorm(embed_dim, **around)
+        self.feed_forward = FeedForward(
+            embed_dim, hidden_dim, activation=activation, dropout=dropout, bias=bias
+        )
+        self.add_attention, self.add_cross, self.add_feed_forward = (
+            AddNorm(embed_dim, norm_first=norm_first, dropout=dropout, eps=eps, bias=bias)
+            for _ in range(3)
+        )
 
     def forward(
         self,
@@ -653,6 +650,14 @@ def embedded(
     return x if positions is None else positions(x, offset)
 
 
+def kept(symbols: Int[Tensor, "B T"], lengths: Int[Tensor, " B"] | None) -> Tensor | None:
+    """The mask `(B, 1, T)` that keeps what is no padding; None without lengths, which keeps all."""
+    if lengths is None:
+        return None
+    check_lengths(lengths, symbols)
+    return padding(lengths, symbols.shape[1])
+
+
 def new_embedding(symbols: int, embed_dim: int) -> nn.Embedding:
     """Embeddings of variance `1 / E`: of variance 1 once scaled, and fit to be tied to logits."""
     check_sizes(symbols=symbols, embed_dim=embed_dim)
@@ -689,7 +694,7 @@ def _like(cls: Any, layer: Any, attend: Attend) -> Any:
         attention.num_heads,
         layer.linear1.out_features,
         norm_first=layer.norm_first,
-        activation=layer.activation,
+        activation=copy.deepcopy(layer.activation),  # a PReLU has a weight
         dropout=layer.dropout.p,
         eps=layer.norm1.eps,
         bias=layer.linear1.bias is not None,

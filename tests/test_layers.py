@@ -1,6 +1,8 @@
 import copy
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -432,6 +434,50 @@ def test_a_cache_without_a_batch():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("seen", [0, 1, 3])
+def test_a_call_that_raises_leaves_its_cache_as_it_was(seen):
+    layer, x = made(), torch.randn(2, 5, E).double()
+    cache, bad = KVCache(), torch.ones(3, 7, dtype=torch.bool)
+    if seen:
+        layer(x[:, :seen], mask=causal(seen, seen), cache=cache)
+    with pytest.raises(ValueError, match="mask of shape"):
+        layer(torch.randn(2, 2, E).double(), mask=bad, cache=cache)
+    assert cache.length == seen
+    outputs = in_chunks(layer, x, [seen, 5 - seen]) if seen else in_chunks(layer, x, [5])
+    rest = layer(x[:, seen:], mask=causal(5 - seen, 5, offset=seen), cache=cache).output
+    assert_close(rest, outputs[:, seen:])
+
+
+def test_a_cache_forgets_from_the_end():
+    cache = KVCache()
+    key, value = torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 3)
+    cache.append(key, value)
+    cache.cut(2)
+    assert [x.tolist() for x in cache.read()] == [x[:, :, :2].tolist() for x in (key, value)]
+    again, _ = cache.append(key[:, :, 4:], value[:, :, 4:])
+    assert again.tolist() == key[:, :, [0, 1, 4]].tolist()
+    for length in (-1, 4):
+        with pytest.raises(ValueError, match=f"^length must be between 0 and 3, got {length}$"):
+            cache.cut(length)
+    cache.cut(0)
+    cache.append(torch.randn(7, 1, 1, 1), torch.randn(7, 1, 1, 1))  # nothing is held to its shape
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(2, 3, E), (1, 3, E), (3, E), (2, 2, 3, E)])
+def test_the_kernel_without_checks_is_sdpa_with_them(shape):
+    layer, fast = made(attend=core.attend), made(attend=sdpa)
+    fast.load_state_dict(layer.state_dict())
+    x, key = torch.randn(shape).double(), torch.randn(2, 4, E).double()
+    keys = key if x.ndim < 4 else key[:, None]
+    assert_close(fast(x).output, layer(x).output)
+    assert_close(fast(x, keys).output, layer(x, keys).output)
+    cache = KVCache()
+    cache.append(*fast.project(keys, keys))
+    assert_close(fast(x, cache).output, layer(x, keys).output)
+
+
+@torch.no_grad()
 def test_rows_of_a_cache_go_on_by_themselves():
     """As in a beam search: the same sequence twice, another not at all."""
     layer, rows = made(), torch.tensor([1, 1, 0])
@@ -640,3 +686,25 @@ def test_top_left_alignment_under_a_cache_is_found():
     for chunks in ([1, 1], [3, 2]):
         with pytest.raises(AssertionError):
             contract_cache_changes_nothing(made(), chunks, align=top_left)
+
+
+COMPILED_BEFORE = """
+import torch
+from attnbook import attend
+from attnbook.layers import MultiHeadAttention, attention_maps
+layer, x = torch.nn.Sequential(MultiHeadAttention(8, 2, attend=attend)), torch.randn(1, 5, 8)
+quick = torch.compile(layer, backend="eager")
+quick(x)
+with attention_maps(quick) as maps:
+    quick(x)
+quick(x)
+print([tuple(w.shape) for found in maps.values() for w in found])
+"""
+
+
+def test_maps_of_a_model_that_was_compiled_before() -> None:
+    """In a process of its own: the type checks of the tests cannot be compiled here."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED_BEFORE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[(1, 2, 5, 5)]"

@@ -235,11 +235,28 @@ def test_location_scores_mask_the_padding_before_the_softmax():
     [
         (lambda: local_m(-1), ValueError, "half_width must not be negative, got -1"),
         (lambda: LocalP(4, half_width=0), ValueError, "half_width must be at least 1, got 0"),
+        (lambda: LuongDecoder(7, 3, WIDTH, layers=0), ValueError, "layers must be at least 1, got"),
     ],
 )
 def test_windows_have_a_width(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+def test_a_window_that_does_not_fit_says_so():
+    with as_installed():
+        from attnbook.luong import LocalP, local_m, luong
+
+        model = luong(9, 7, window=LocalP(5, half_width=2), hidden_dim=WIDTH)
+        inputs = torch.tensor([[5, 1, 8]]), torch.tensor([3]), torch.tensor([[3, 2]])
+        with pytest.raises(ValueError, match="query has width 4 but query_dim is 5"):
+            model(*inputs)
+        with pytest.raises(TypeError, match="window must be callable or None, got int"):
+            luong(9, 7, window=3)
+        with pytest.raises(ValueError, match="half_width must not be negative, got nan"):
+            local_m(math.nan)
+        with pytest.raises(ValueError, match="half_width must be at least 1, got nan"):
+            LocalP(4, half_width=math.nan)
 
 
 @pytest.mark.parametrize(

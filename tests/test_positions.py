@@ -371,7 +371,7 @@ def test_rotary_takes_any_path() -> None:
 
 def test_alibi_without_a_slope_is_plain_attention() -> None:
     score, x = ALiBi(1), numbers(1, S, D)
-    score.slopes.zero_()
+    score.slopes = [0.0]
     assert torch.allclose(score(x, x), dot(D**-0.5)(x, x))
 
 
@@ -411,3 +411,25 @@ def test_clear_errors() -> None:
         for run, message in wrong:
             with pytest.raises(ValueError, match=message):
                 run()
+
+
+def test_relative_takes_a_mask_with_axes_of_the_value_alone() -> None:
+    path = Relative(D, 2).double()
+    query, key, value = numbers(S, D), numbers(S, D, seed=1), numbers(3, S, D, seed=2)
+    mask = torch.stack([causal(S, S), ~causal(S, S), torch.ones(S, S).bool()])
+    whole = path(query, key, value, mask=mask)
+    for n in range(3):
+        alone = path(query, key, value[n], mask=mask[n])
+        assert torch.allclose(whole.output[n], alone.output, atol=1e-12)
+        assert torch.allclose(whole.weights[n], alone.weights, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads", [3, 16])
+def test_slopes_survive_changes_of_type_and_place(heads: int) -> None:
+    with torch.device("meta"):
+        score = ALiBi(heads)
+    x = numbers(heads, S, D)
+    falling = score.to_empty(device="cpu").float().double()(x, x) - dot(D**-0.5)(x, x)
+    assert falling[:, 0, 1].tolist() == pytest.approx(
+        [-s for s in authors_slopes(heads)], abs=1e-15
+    )

@@ -483,6 +483,29 @@ def test_clear_errors(make, target, error, message):
             model(torch.tensor([[5, 1, 8]]), torch.tensor([3]), torch.tensor(target))
 
 
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (torch.tensor([5, 1, 8]), ValueError, r"source must have shape \(batch, .* got \(3,\)"),
+        (None, TypeError, "source must be an int32 or int64 tensor, got NoneType"),
+    ],
+)
+@pytest.mark.parametrize("make", ["bahdanau.rnn_search", "luong.luong"])
+def test_a_source_that_is_none_says_so(make, source, error, message):
+    module, function = make.split(".")
+    with as_installed():
+        build = getattr(importlib.import_module(f"attnbook.{module}"), function)
+        model = build(source_symbols=9, target_symbols=7, hidden_dim=4)
+        lengths = torch.ones(1).long()
+        for run in (
+            lambda: model(source, lengths, torch.tensor([[3, 2]])),
+            lambda: model.greedy(source, lengths, max_steps=2),
+            lambda: model.beam(source, lengths, max_steps=2),
+        ):
+            with pytest.raises(error, match=message):
+                run()
+
+
 def test_start_and_end_must_be_target_symbols():
     with pytest.raises(ValueError, match=r"end must be in the target's 0..6, got 7"):
         small(end=7)

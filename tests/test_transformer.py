@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from attnbook import causal, core, padding
+from attnbook import attend, causal, core, padding, sparsemax
 from attnbook.fused import sdpa
 from attnbook.layers import KVCache, MultiHeadAttention, attention_maps
-from attnbook.positions import Rotary
+from attnbook.positions import ALiBi, Rotary
 from attnbook.transformer import (
     AddNorm,
     Caches,
@@ -359,6 +359,12 @@ def test_a_path_of_its_own_for_cross_attention():
     assert layer.cross.attend is sdpa
     x, memory = states(1, T).float(), states(1, S).float()
     assert_close(layer(x, memory), layer(x, memory.flip(1)))
+    layer = DecoderLayer(E, H, FF, attend=attend, score=ALiBi(H), cross_attend=attend)
+    assert isinstance(layer.attention.score, ALiBi)
+    assert layer.cross.score is None
+    assert_close(layer(x, memory), layer(x, memory.flip(1)))
+    layer = DecoderLayer(E, H, FF, attend=attend, normalize=sparsemax, cross_attend=sdpa)
+    assert (layer.attention.normalize, layer.cross.normalize) == (sparsemax, None)
 
 
 # The Transformer
@@ -553,3 +559,9 @@ def test_a_memory_must_be_there():
         layer(states(1, T).float(), None)
     with pytest.raises(ValueError, match=r"^the cache is empty: append keys and values first$"):
         layer(states(1, T).float(), KVCache())
+
+
+def test_from_torch_shares_no_weight_of_an_activation() -> None:
+    theirs = nn.TransformerEncoderLayer(8, 2, 16, activation=nn.PReLU(), batch_first=True)
+    ours = EncoderLayer.from_torch(theirs)
+    assert not {*map(id, ours.parameters())} & {*map(id, theirs.parameters())}

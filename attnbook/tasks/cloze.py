@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from attnbook.recurrent import check_symbols
 from attnbook.tasks.markov import Markov
 
 __all__ = ["Cloze", "Rule", "best_guess", "cover"]
@@ -133,14 +134,7 @@ def _normal(weights: Tensor) -> Tensor:
 
 
 def _check(symbols: Tensor, vocabulary: int, rule: Rule) -> None:
-    if not isinstance(symbols, Tensor) or symbols.dtype not in (torch.int32, torch.int64):
-        got = symbols.dtype if isinstance(symbols, Tensor) else type(symbols).__name__
-        raise TypeError(f"symbols must be an int32 or int64 tensor, got {got}")
-    if symbols.ndim != 2 or not symbols.numel():
-        raise ValueError(f"symbols must have shape (B, T), got {tuple(symbols.shape)}")
-    low, high = int(symbols.min()), int(symbols.max())
-    if low < 0 or high >= vocabulary:
-        raise ValueError(f"symbols must be in 0..{vocabulary - 1}, got {low}..{high}")
+    check_symbols("symbols", symbols, vocabulary)
     shares = (*rule, rule.masked + rule.random)
     if not all(0 <= share <= 1 + 1e-12 for share in shares):
         raise ValueError(f"rule must hold shares, with masked + random at most 1, got {rule}")

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from attnbook.recurrent import check_symbols
+
 __all__ = ["Markov", "draw"]
 
 
@@ -92,7 +94,7 @@ class Markov:
             TypeError: sequences are not of integers.
             ValueError: the shape is not `(B, T)` with `T >= 1`, or a symbol is not in the source.
         """
-        self._check(sequences)
+        check_symbols("sequences", sequences, self.symbols)
         first = self._opening(min(self.order, sequences.shape[1]))
         total = first[tuple(sequences[:, : first.ndim].T)].log()
         if sequences.shape[1] > self.order:
@@ -109,7 +111,7 @@ class Markov:
             TypeError: sequences are not of integers.
             ValueError: as for `log_prob`; or a sequence opens as the source never does.
         """
-        self._check(sequences)
+        check_symbols("sequences", sequences, self.symbols)
         rows = []
         for t in range(min(self.order, sequences.shape[1])):
             joint = self._opening(t + 1)[tuple(sequences[:, :t].T)]
@@ -144,14 +146,16 @@ class Markov:
         if not isinstance(masked, Tensor) or masked.dtype is not torch.bool:
             got = masked.dtype if isinstance(masked, Tensor) else type(masked).__name__
             raise TypeError(f"masked must be a boolean tensor, got {got}")
-        if masked.shape != sequences.shape:
-            raise ValueError(
-                f"masked must have the sequences' shape {tuple(sequences.shape)}, "
-                f"got {tuple(masked.shape)}"
-            )
-        self._check(sequences.masked_fill(masked, 0))
+        if isinstance(sequences, Tensor):
+            if masked.shape != sequences.shape:
+                raise ValueError(
+                    f"masked must have the sequences' shape {tuple(sequences.shape)}, "
+                    f"got {tuple(masked.shape)}"
+                )
+            sequences = sequences.masked_fill(masked, 0)
+        check_symbols("sequences", sequences, self.symbols)
         V, k, (B, T) = self.symbols, self.order, sequences.shape
-        seen = torch.nn.functional.one_hot(sequences.masked_fill(masked, 0).long(), V).double()
+        seen = torch.nn.functional.one_hot(sequences.long(), V).double()
         seen = torch.where(masked[..., None], 1.0, seen)
         if k > T:  # a sequence shorter than a context: the rest of it is hidden
             seen = torch.cat([seen, seen.new_ones(B, k - T, V)], dim=1)
@@ -209,16 +213,6 @@ class Markov:
             shape[i + 1] = self.symbols
             joint = joint * seen[:, i].view(shape)
         return _normal(joint.reshape(len(seen), -1))
-
-    def _check(self, sequences: Tensor) -> None:
-        if not isinstance(sequences, Tensor) or sequences.dtype not in (torch.int32, torch.int64):
-            got = sequences.dtype if isinstance(sequences, Tensor) else type(sequences).__name__
-            raise TypeError(f"sequences must be an int32 or int64 tensor, got {got}")
-        if sequences.ndim != 2 or not sequences.numel():
-            raise ValueError(f"sequences must have shape (B, T), got {tuple(sequences.shape)}")
-        low, high = int(sequences.min()), int(sequences.max())
-        if low < 0 or high >= self.symbols:
-            raise ValueError(f"symbols must be in 0..{self.symbols - 1}, got {low}..{high}")
 
 
 def draw(

@@ -93,6 +93,10 @@ class Subwords:
         texts = list(texts)
         if not any(texts):
             raise ValueError("texts must not be empty")
+        if size < 9:
+            raise ValueError(
+                f"size must be at least 9, with eight symbols always there, got {size}"
+            )
         scheme = "first" if lower else "never"  # a blank before the first English word as well
         self._tokenizer = Tokenizer(models.BPE(unk_token="<unknown>"))
         if lower:

@@ -161,7 +161,7 @@ figure, panels = plotting.axes(
     titles=["1 head", "2 heads", "4 heads", "8 heads"],
     alt="Four tables of cells, a row for each head, a column for each of the four things asked. "
     "One head looks at one of them, two heads at two; four heads look at one each or nearly so; "
-    "of eight heads pairs share one thing, less sharply.",
+    "of eight heads three share one thing, one has one alone, pairs share the rest, less sharply.",
 )
 for panel, heads in zip(panels, HEADS, strict=True):
     plotting.heatmap(panel, readers[str(heads)][1][1], columns=["1", "2", "3", "4"])
@@ -434,7 +434,8 @@ for state, found in similar.items():
         numbers = [of_pairs(pair[k]) for pair in found]
         print(f"{state:10}{measure:8}", *(f"{x:.2f}" for x in numbers))
         key = f"{measure}_{state}"
-        values[key], worst[key] = numbers, max if state == "trained" else min
+        least = (state == "untrained") == (measure == "overlap")
+        values[key], worst[key] = numbers, min if least else max
 
 # %% [markdown]
 # In every seed training has made the maps differ more than chance did, and the outputs a little

@@ -97,9 +97,9 @@ def test_the_same_generator_covers_the_same():
 @pytest.mark.parametrize(
     ("symbols", "rule", "message"),
     [
-        (torch.tensor([[3]]), BERT, r"in 0..2, got 3..3"),
-        (torch.tensor([[-1]]), BERT, r"in 0..2, got -1..-1"),
-        (torch.empty(1, 0, dtype=torch.long), BERT, r"shape \(B, T\), got \(1, 0\)"),
+        (torch.tensor([[3]]), BERT, r"symbols 0..2, got 3..3"),
+        (torch.tensor([[-1]]), BERT, r"symbols 0..2, got -1..-1"),
+        (torch.empty(1, 0, dtype=torch.long), BERT, r"at least 1 position\), got \(1, 0\)"),
         (torch.tensor([[0]]), Rule(rate=1.5), "rule must hold shares"),
         (torch.tensor([[0]]), Rule(0.1, 0.8, 0.3), "at most 1"),
     ],

@@ -141,7 +141,7 @@ def test_clear_errors():
     source = Markov(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     with pytest.raises(ValueError, match="must be possible"):
         source.posterior(torch.tensor([[0, 1, 1]]), torch.tensor([[False, True, False]]))
-    with pytest.raises(ValueError, match=r"symbols must be in 0\.\.1, got 0\.\.2"):
+    with pytest.raises(ValueError, match=r"sequences must hold symbols 0\.\.1, got 0\.\.2"):
         source.log_prob(torch.tensor([[0, 2]]))
     with pytest.raises(ValueError, match="n and length must be at least 1, got 0 and 3"):
         source.sample(0, 3, seeded(0))
@@ -169,3 +169,18 @@ def test_wrong_types_and_shapes_are_named_to_users():
             source.posterior(torch.tensor([[0]]), torch.tensor([[1]]))
         with pytest.raises(ValueError, match=r"masked must have the sequences' shape \(1, 2\)"):
             source.posterior(torch.tensor([[0, 1]]), torch.tensor([[True]]))
+
+
+def test_a_list_of_sequences_is_named() -> None:
+    with as_installed():
+        from attnbook.tasks.markov import Markov
+
+        source = Markov(torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
+        for run in (
+            lambda: source.posterior([[0]], torch.tensor([[False]])),
+            lambda: source.log_prob([[0]]),
+        ):
+            with pytest.raises(
+                TypeError, match="sequences must be an int32 or int64 tensor, got l"
+            ):
+                run()

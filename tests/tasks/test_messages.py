@@ -133,6 +133,7 @@ def test_batches_repeat_and_are_of_training_messages(task):
         (lambda t: Messages(dev_share=0.9), "leave every side messages, got 0.9 and 0.1"),
         (lambda t: Messages(target_size=900), r"size must be at least \d{4} for these texts"),
         (lambda t: Subwords([], 100), "texts must not be empty"),
+        (lambda t: Subwords(["a b"], 3), "size must be at least 9, with eight symbols always"),
         (lambda t: t.source.encode(" "), "text must not be empty"),
         (lambda t: t.source.decode([1000]), r"symbols must be in 0\.\.999, got 1000"),
         (lambda t: t.source.decode([-1]), r"symbols must be in 0\.\.999, got -1"),
