@@ -192,7 +192,7 @@ figure, ax = plotting.axes(
     width=6.4,
     height=3.8,
     alt="Capacity against width, with a logarithmic scale of capacity. Two rows of dots, each on a "
-    "straight line: whole states rise from 10 to several hundred thousand between widths 8 and 20, "
+    "straight line: whole states rise from 20 to 55 thousand between widths 8 and 20, "
     "damaged ones from 40 to more than a million between 16 and 48. A line near the bottom, 0.138 "
     "of the width, stays below 7.",
 )
