@@ -86,7 +86,7 @@ class BidirectionalMemory(nn.Module):
         check_signs("second", second, axes=2, units=self.weights.shape[1])
         if len(first) != len(second):
             raise ValueError(f"first has {len(first)} patterns but second has {len(second)}")
-        self.weights = (first.mT @ second).to(self.weights)
+        self.weights = (first.detach().mT @ second.detach()).to(self.weights)
         return self
 
     def energy(
@@ -117,7 +117,8 @@ class BidirectionalMemory(nn.Module):
 
         Raises:
             TypeError: a layer is not floating-point, or not of the dtype of the weights.
-            ValueError: no layer is given, or one is not of -1 and +1 in its number of units.
+            ValueError: no layer is given, one is not of -1 and +1 in its number of units, their
+                leading axes differ, or max_steps is below 1.
         """
         given = {"first": first, "second": second}
         for axis, (name, x) in enumerate(given.items()):
@@ -125,6 +126,13 @@ class BidirectionalMemory(nn.Module):
                 check_signs(name, x, units=self.weights.shape[axis])
                 if x.dtype != self.weights.dtype:
                     raise TypeError(f"weights are {self.weights.dtype} but {name} is {x.dtype}")
+        if first is not None and second is not None and first.shape[:-1] != second.shape[:-1]:
+            raise ValueError(
+                "first and second must have the same leading axes, "
+                f"got {tuple(first.shape)} and {tuple(second.shape)}"
+            )
+        if max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
         if first is not None:
             a = first
             b = a.new_ones(*a.shape[:-1], self.weights.shape[1]) if second is None else second

@@ -98,6 +98,10 @@ def changes(
     Computed in float64, which is exact for a power as long as the sum stays below `2^53`. What
     rounding alone could have made counts as 0, so that no unit flips for it.
 
+    Raises:
+        ValueError: a change is not a finite number: function is too large for overlaps of `N` units,
+            as `torch.exp` is from 708 units on. `lambda z: torch.exp(z - N)` is the same memory.
+
     Source:
         Krotov, Hopfield 2016: the sign of this decides the update.
 
@@ -105,12 +109,21 @@ def changes(
     >>> changes(torch.tensor([1.0, 1.0, 1.0]), pattern, power(2))  # the last unit is wrong
     tensor([ 0.,  0., -8.])
     """
+    return _changes(states, patterns, function).to(states.dtype)
+
+
+def _changes(states: Tensor, patterns: Tensor, function: Function) -> Tensor:
     x, s = patterns.double(), states.double()
     z = s @ x.mT
     here, up, down = function(z), function(z + 2), function(z - 2)
     change = (here - (up + down) / 2).sum(-1, keepdim=True) + s * ((up - down) / 2 @ x)
     slack = 8 * torch.finfo(s.dtype).eps * (here.abs() + up.abs() + down.abs()).sum(-1, True)
-    return torch.where(change.abs() <= slack, 0.0, change).to(states.dtype)
+    if not bool(change.isfinite().all()):
+        raise ValueError(
+            f"function must be finite up to {s.shape[-1] + 2}, got a change that is not finite; "
+            "scale it down: a factor changes no update"
+        )
+    return torch.where(change.abs() <= slack, 0.0, change)
 
 
 def sweep(
@@ -132,7 +145,7 @@ def sweep(
     rows = torch.arange(len(found), device=found.device)
     passed = torch.full_like(rows, -1)  # the last unit that has had its turn
     while len(rows):
-        wants = changes(found[rows], patterns, function) < 0
+        wants = _changes(found[rows], patterns, function) < 0  # in float64 still
         wants &= unit > passed[:, None]
         moving = wants.any(-1)
         rows, passed = rows[moving], wants[moving].int().argmax(-1)  # the first of them
@@ -234,7 +247,7 @@ class DenseMemory(nn.Module):
 def _make_room(module: DenseMemory, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Before a state dict is loaded: as many rows as it holds patterns."""
     stored = state.get(f"{prefix}patterns")
-    if stored is not None:
+    if stored is not None and stored.shape[1:] == module.patterns.shape[1:]:
         module.patterns = module.patterns.new_empty(len(stored), module.patterns.shape[1])
 
 

@@ -91,7 +91,7 @@ class GradedNetwork(nn.Module):
             ValueError: patterns are not `(P, units)` of -1 and +1.
         """
         check_signs("patterns", patterns, axes=2, units=len(self.weights))
-        self.weights = self.rule(patterns).to(self.weights)
+        self.weights = self.rule(patterns.detach()).to(self.weights)
         return self
 
     def output(self, potential: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
@@ -115,7 +115,8 @@ class GradedNetwork(nn.Module):
 
     def largest_step(self) -> float:
         """The largest `size` for which the energy is sure not to rise, between 0 and 1."""
-        lowest = float(torch.linalg.eigvalsh(self.weights)[0])
+        wide = torch.promote_types(self.weights.dtype, torch.float32)  # halves have no eigenvalues
+        lowest = float(torch.linalg.eigvalsh(self.weights.to(wide))[0])
         return 1 / (1 + self.gain * max(0.0, -lowest))
 
     @torch.no_grad()
@@ -140,7 +141,8 @@ class GradedNetwork(nn.Module):
 
         Raises:
             TypeError: potential is not floating-point, or not of the dtype of the weights.
-            ValueError: potential has not `units` units, or size is not above 0 and up to 1.
+            ValueError: potential has not `units` units, size is not above 0 and up to 1, tolerance is
+                not above 0, or max_steps is below 1.
         """
         if not isinstance(potential, Tensor) or potential.dtype != self.weights.dtype:
             got = potential.dtype if isinstance(potential, Tensor) else type(potential).__name__
@@ -152,10 +154,14 @@ class GradedNetwork(nn.Module):
         size = self.largest_step() if size is None else size
         if not 0 < size <= 1:
             raise ValueError(f"size must be above 0 and at most 1, got {size}")
+        if not tolerance > 0:
+            raise ValueError(f"tolerance must be above 0, got {tolerance}")
+        if max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
         steps = torch.zeros(potential.shape[:-1], dtype=torch.long, device=potential.device)
         for t in range(max_steps + 1):
             after = self.step(potential, size)
-            moving = ((after - potential).abs() > tolerance * size).any(-1)
+            moving = ~((after - potential).abs() <= tolerance * size).all(-1)  # NaN never rests
             if t == max_steps or not bool(moving.any()):
                 break
             potential = torch.where(moving[..., None], after, potential)

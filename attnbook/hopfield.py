@@ -228,7 +228,7 @@ class HopfieldNetwork(nn.Module):
             ValueError: patterns are not `(P, units)` of -1 and +1.
         """
         check_signs("patterns", patterns, axes=2, units=len(self.weights))
-        self.weights = self.rule(patterns).to(self.weights)
+        self.weights = self.rule(patterns.detach()).to(self.weights)
         return self
 
     def field(self, states: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:

@@ -131,6 +131,14 @@ def test_recall_does_not_depend_on_the_batch_and_is_saved():
             lambda m: m(2, 3).recall(torch.ones(2).double()),
             "weights are torch.float32 but first is torch.float64",
         ),
+        (
+            lambda m: m(2, 3).recall(torch.ones(4, 2), torch.ones(3)),
+            r"first and second must have the same leading axes, got \(4, 2\) and \(3,\)",
+        ),
+        (
+            lambda m: m(2, 3).recall(torch.ones(2), max_steps=0),
+            "max_steps must be at least 1, got 0",
+        ),
     ],
 )
 def test_clear_errors(call, message):

@@ -154,6 +154,23 @@ def test_nothing_stored_moves_nothing_and_the_patterns_travel_in_the_state_dict(
     assert torch.equal(empty.patterns, full.patterns)
     with pytest.raises(RuntimeError, match="size mismatch for patterns"):
         DenseMemory(6, power(3)).load_state_dict(full.state_dict())
+    other = DenseMemory(6, power(3)).store(signs(3, 6))
+    kept = other.patterns.clone()
+    with pytest.raises(RuntimeError, match="size mismatch for patterns"):
+        other.load_state_dict(full.state_dict())
+    assert torch.equal(other.patterns, kept)
+
+
+def test_the_scale_of_the_function_changes_no_update():
+    x = signs(5, 20)
+    damaged = x.clone()
+    damaged[:, 0] *= -1
+    for F in (power(3), lambda z: 1e-60 * z**3):
+        memory = DenseMemory(20, F).store(x.float())
+        assert torch.equal(memory.recall(damaged.float()).state, x.float())
+    many = signs(2, 1000).float()
+    found = DenseMemory(1000, lambda z: torch.exp(z - 1000)).store(many).recall(many)
+    assert torch.equal(found.state, many)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -208,6 +225,10 @@ MISTAKES = {
     "no steps": (
         lambda: DenseMemory(3, power(2)).recall(torch.ones(2, 3), max_steps=0),
         "max_steps must be at least 1, got 0",
+    ),
+    "a function too large": (
+        lambda: DenseMemory(1000, torch.exp).store(torch.ones(1, 1000)).recall(torch.ones(1000)),
+        "function must be finite up to 1002, got a change that is not finite",
     ),
     "capacity of one unit": (lambda: capacity(1, 2), "units must be at least 2, got 1"),
     "capacity of order 1": (lambda: capacity(10, 1), "order must be at least 2, got 1"),

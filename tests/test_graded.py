@@ -123,6 +123,16 @@ def test_recall_does_not_depend_on_the_batch_and_is_saved():
     assert not made.recall(u, max_steps=2).converged.any()
 
 
+def test_what_is_no_number_never_comes_to_rest():
+    made = GradedNetwork(3, gain=2.0).store(torch.ones(1, 3))
+    found = made.recall(torch.tensor([[float("nan"), 1.0, 1.0], [1.0, 1.0, 1.0]]), max_steps=50)
+    assert found.converged.tolist() == [False, True]
+
+
+def test_half_precision_finds_a_step():
+    assert GradedNetwork(3, gain=2.0).half().store(torch.ones(1, 3).half()).largest_step() <= 1
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -140,6 +150,14 @@ def test_recall_does_not_depend_on_the_batch_and_is_saved():
         (
             lambda g: g(3, 1.0).recall(torch.ones(3), size=0.0),
             "size must be above 0 and at most 1, got 0.0",
+        ),
+        (
+            lambda g: g(3, 1.0).recall(torch.ones(3), tolerance=float("nan")),
+            "tolerance must be above 0, got nan",
+        ),
+        (
+            lambda g: g(3, 1.0).recall(torch.ones(3), max_steps=0),
+            "max_steps must be at least 1, got 0",
         ),
     ],
 )

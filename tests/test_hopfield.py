@@ -241,6 +241,11 @@ def test_the_weights_are_saved_and_loaded():
     assert made.double().recall(s.double()).state.dtype == torch.float64
 
 
+def test_a_stored_pattern_leaves_no_gradient_behind():
+    network = HopfieldNetwork(3).store(torch.ones(1, 3, requires_grad=True))
+    assert not network.weights.requires_grad
+
+
 def test_nothing_stored_nothing_changed():
     s = signs(5, 30).float()
     found = HopfieldNetwork(30).recall(s)
