@@ -36,7 +36,7 @@ def hebb(
 
     Raises:
         TypeError: patterns are not floating-point.
-        ValueError: patterns are not `(P, N)` of -1 and +1.
+        ValueError: patterns are not `(P, N)` of -1 and +1, or weights not `(N, N)`.
 
     Source:
         Hopfield 1982, divided by `N`: then the field of a stored pattern is about 1.
@@ -47,6 +47,7 @@ def hebb(
             [-0.3333, -0.3333,  0.0000]])
     """
     check_signs("patterns", patterns, axes=2)
+    _check_weights(weights, patterns.shape[1])
     found = _without_diagonal(patterns.mT @ patterns / patterns.shape[1])
     return found if weights is None else weights + found
 
@@ -74,7 +75,7 @@ def storkey(
 
     Raises:
         TypeError: patterns are not floating-point.
-        ValueError: patterns are not `(P, N)` of -1 and +1.
+        ValueError: patterns are not `(P, N)` of -1 and +1, or weights not `(N, N)`.
 
     Source:
         Storkey 1997, as reported.
@@ -85,6 +86,7 @@ def storkey(
     """
     check_signs("patterns", patterns, axes=2)
     N = patterns.shape[1]
+    _check_weights(weights, N)
     found = patterns.new_zeros(N, N) if weights is None else weights.clone()
     for x in patterns:
         h = found @ x  # with x_j^2 = 1 the sum without k = j is h_i - w_ij x_j
@@ -126,6 +128,11 @@ def pseudo_inverse(patterns: Float[Tensor, "P N"]) -> Float[Tensor, "N N"]:
 
 def _without_diagonal(weights: Tensor) -> Tensor:
     return weights - torch.diag_embed(weights.diagonal())
+
+
+def _check_weights(weights: Tensor | None, units: int) -> None:
+    if weights is not None and weights.shape != (units, units):
+        raise ValueError(f"weights must be {(units, units)}, got {tuple(weights.shape)}")
 
 
 def check_signs(name: str, x: Tensor, axes: int | None = None, units: int | None = None) -> None:

@@ -123,3 +123,12 @@ def test_clear_errors(rule, patterns, message):
 
         with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
             getattr(hopfield_rules, rule)(patterns)
+
+
+@pytest.mark.parametrize("rule", ["hebb", "storkey"])
+def test_weights_of_another_network_are_refused(rule):
+    with as_installed():
+        from attnbook import hopfield_rules
+
+        with pytest.raises(ValueError, match=r"^weights must be \(3, 3\), got \(3,\)$"):
+            getattr(hopfield_rules, rule)(torch.ones(2, 3), torch.zeros(3))
