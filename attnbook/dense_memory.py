@@ -99,8 +99,8 @@ def changes(
     rounding alone could have made counts as 0, so that no unit flips for it.
 
     Raises:
-        ValueError: a change is not a finite number: function is too large for overlaps of `N` units,
-            as `torch.exp` is from 708 units on. `lambda z: torch.exp(z - N)` is the same memory.
+        ValueError: a change is not a finite number: function is too large for overlaps of `N`
+            units, as `torch.exp` is from 708 units on. `exp(z - N)` is the same memory.
 
     Source:
         Krotov, Hopfield 2016: the sign of this decides the update.

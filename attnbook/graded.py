@@ -141,8 +141,8 @@ class GradedNetwork(nn.Module):
 
         Raises:
             TypeError: potential is not floating-point, or not of the dtype of the weights.
-            ValueError: potential has not `units` units, size is not above 0 and up to 1, tolerance is
-                not above 0, or max_steps is below 1.
+            ValueError: potential has not `units` units, size is not above 0 and up to 1, tolerance
+                is not above 0, or max_steps is below 1.
         """
         if not isinstance(potential, Tensor) or potential.dtype != self.weights.dtype:
             got = potential.dtype if isinstance(potential, Tensor) else type(potential).__name__

@@ -1,8 +1,8 @@
 """Memory networks: a question is asked of stored sentences, several times in a row.
 
 Written from Sukhbaatar et al. 2015 ("the paper" below), whose symbols are used, and Miller et al.
-2016. `B` questions, each with a story of `S` sentences of `J` words, in the order as told; `K` hops,
-`D` numbers for a sentence, `V` symbols. Symbol 0 is padding: a word that is not there, and a
+2016. `B` questions, each with a story of `S` sentences of `J` words, in the order as told; `K`
+hops, `D` numbers for a sentence, `V` symbols. Symbol 0 is padding: a word that is not there, and a
 sentence of nothing else, count for nothing.
 
     memories  m_i = sum_j l_j * A x_ij + T_A(i),   c_i = sum_j l_j * C x_ij + T_C(i)    (B, S, D)

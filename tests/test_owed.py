@@ -688,7 +688,11 @@ OWED = {
                 "memory-networks",
                 [
                     *(f"two-facts-{hops}" for hops in (1, 2, 3)),
-                    *(f"{what}-{hops}" for what in ("failed", "unchosen", "longer") for hops in (2, 3)),
+                    *(
+                        f"{what}-{hops}"
+                        for what in ("failed", "unchosen", "longer")
+                        for hops in (2, 3)
+                    ),
                     *("one", "three", "yes-no", "counting", "way"),
                 ],
             ),
