@@ -688,7 +688,11 @@ OWED = {
                 "memory-networks",
                 [
                     *(f"two-facts-{hops}" for hops in (1, 2, 3)),
-                    *(f"{what}-{hops}" for what in ("failed", "unchosen", "longer") for hops in (2, 3)),
+                    *(
+                        f"{what}-{hops}"
+                        for what in ("failed", "unchosen", "longer")
+                        for hops in (2, 3)
+                    ),
                     *("one", "three", "yes-no", "counting", "way"),
                 ],
             ),
@@ -785,7 +789,18 @@ OWED = {
             "expected and found": "tbl-found",
         },
         labs={
-            "overlap and load, extrapolated": ("hopfield", []),
+            "overlap and load, extrapolated": (
+                "hopfield",
+                [
+                    "gap",
+                    "overlap",
+                    "half",
+                    "capacity",
+                    "capacity-all",
+                    "interval-low",
+                    "interval-high",
+                ],
+            ),
             "three rules": (
                 "hopfield-rules",
                 [
@@ -808,6 +823,7 @@ OWED = {
             "the pseudo-inverse rule keeps every pattern": "hopfield/fixed",
             "graded units go downhill": "hopfield/graded",
             "pairs come to rest": "hopfield/pairs",
+            "the critical load": "hopfield/critical",
             "what a dense memory holds": "dense-memory/capacity",
             "order two is Hebb's rule": "dense-memory/square",
         },
