@@ -789,7 +789,18 @@ OWED = {
             "expected and found": "tbl-found",
         },
         labs={
-            "overlap and load, extrapolated": ("hopfield", []),
+            "overlap and load, extrapolated": (
+                "hopfield",
+                [
+                    "gap",
+                    "overlap",
+                    "half",
+                    "capacity",
+                    "capacity-all",
+                    "interval-low",
+                    "interval-high",
+                ],
+            ),
             "three rules": (
                 "hopfield-rules",
                 [
@@ -812,6 +823,7 @@ OWED = {
             "the pseudo-inverse rule keeps every pattern": "hopfield/fixed",
             "graded units go downhill": "hopfield/graded",
             "pairs come to rest": "hopfield/pairs",
+            "the critical load": "hopfield/critical",
             "what a dense memory holds": "dense-memory/capacity",
             "order two is Hebb's rule": "dense-memory/square",
         },
