@@ -284,7 +284,7 @@ def error_rate(patterns: int, units: int, order: int) -> float:
         order: `n`, of `power(n)`.
 
     Returns:
-        A probability: `erfc(sqrt(N^(n-1) / (2 P (2n - 3)!!))) / 2`.
+        The probability `erfc(sqrt(N^(n-1) / (2 P (2n - 3)!!))) / 2`.
 
     Raises:
         ValueError: patterns is below 1, or units or order below 2.

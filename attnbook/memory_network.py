@@ -296,7 +296,7 @@ def position_encoding(words: int, dim: int) -> Float[Tensor, "J D"]:
         dim: `D`; coordinates are counted by k, from 1.
 
     Returns:
-        `(J, D)`: in the first coordinates early words weigh more, in the last ones late words.
+        Weights `(J, D)`. In the first coordinates early words weigh more, in the last ones late words.
 
     Raises:
         ValueError: a number is below 1.
@@ -437,7 +437,7 @@ def shared_words(
         common: words that do not count, since too many keys have them.
 
     Returns:
-        `(B, S)`, a mask: of a large memory only these are embedded and compared.
+        A mask `(B, S)`. Of a large memory only these are embedded and compared.
 
     Source:
         Miller et al. 2016, section 3.1.

@@ -15,7 +15,10 @@ from torch import Tensor
 
 __all__ = ["DIGITS", "LETTERS", "MARK", "Retrieval", "batches", "draw", "text"]
 
-DIGITS, LETTERS = 10, 26
+DIGITS = 10
+"""How many values there are."""
+LETTERS = 26
+"""How many keys there are."""
 MARK = DIGITS + LETTERS
 """The question mark; digits are symbols 0 to 9, letters 10 to 35."""
 

@@ -48,12 +48,12 @@ def copy(size: int, length: int, generator: torch.Generator, bits: int = 8) -> S
 
     >>> batch = copy(1, length=3, generator=torch.Generator().manual_seed(0), bits=2)
     >>> batch.inputs[0].int().T
-    tensor([[0, 0, 1, 0, 0, 0, 0],
-            [1, 1, 1, 0, 0, 0, 0],
+    tensor([[0, 1, 1, 0, 0, 0, 0],
+            [1, 0, 1, 0, 0, 0, 0],
             [0, 0, 0, 1, 0, 0, 0]], dtype=torch.int32)
     >>> batch.answers[0].int().T
-    tensor([[0, 0, 1],
-            [1, 1, 1]], dtype=torch.int32)
+    tensor([[0, 1, 1],
+            [1, 0, 1]], dtype=torch.int32)
     """
     _check(size=size, length=length, bits=bits)
     drawn = _bits(size, length, bits, generator)
@@ -133,9 +133,9 @@ def associative_recall(
         Graves, Wayne, Danihelka 2014, section 4.3. The paper does not say that items differ.
 
     >>> batch = associative_recall(1, 3, torch.Generator().manual_seed(1), bits=2, width=1)
-    >>> batch.inputs[0].int().T  # the item 1 0 is shown again; 0 0 followed it
+    >>> batch.inputs[0].int().T  # the item 1 1 is shown again; 0 0 followed it
     tensor([[0, 1, 0, 0, 0, 1, 0, 1, 0, 0],
-            [0, 0, 0, 0, 0, 1, 0, 0, 0, 0],
+            [0, 1, 0, 0, 0, 0, 0, 1, 0, 0],
             [1, 0, 1, 0, 1, 0, 0, 0, 0, 0],
             [0, 0, 0, 0, 0, 0, 1, 0, 1, 0]], dtype=torch.int32)
     >>> batch.answers[0].int().T
@@ -173,7 +173,7 @@ def wrong_bits(output: Float[Tensor, "B T O"], batch: Sequences) -> float:
     >>> batch = copy(1, length=2, generator=torch.Generator().manual_seed(0), bits=2)
     >>> batch.answers[0]
     tensor([[0., 1.],
-            [0., 1.]])
+            [1., 0.]])
     >>> output = torch.tensor([[9.0, 9.0], [9.0, 9.0], [9.0, 9.0], [-1.0, 2.0], [3.0, 1.0]])
     >>> wrong_bits(output[None], batch)
     0.25

@@ -28,12 +28,20 @@ __all__ = [
 ]
 
 PEOPLE = ("Ada", "Ben", "Cleo", "Dev")
+"""Who can do something."""
 ROOMS = ("attic", "cellar", "library", "pantry", "stable", "workshop")
+"""Where they can be."""
 THINGS = ("lantern", "map", "rope")
+"""What they can take."""
 NUMBERS = ("none", "one", "two", "three")
+"""How many things somebody can have."""
 
-WALKS, TAKES, LEAVES = "{} walks into the {}", "{} takes the {}", "{} leaves the {} behind"
-"""What can happen, as sentences."""
+WALKS = "{} walks into the {}"
+"""Somebody and a room."""
+TAKES = "{} takes the {}"
+"""Somebody and a thing."""
+LEAVES = "{} leaves the {} behind"
+"""Somebody and a thing."""
 
 
 class Event(NamedTuple):
@@ -140,7 +148,7 @@ def visits(events: list[Event], thing: str) -> list[Found]:
     """The rooms that a thing has been in, in order.
 
     Returns:
-        Each room with up to three events: the taking, the walk there, and the walk before that.
+        Rooms, each with up to three events (the taking, the walk there, the walk before that).
 
     >>> story = [Event("Ada", WALKS, "attic"), Event("Ada", TAKES, "map")]
     >>> [found.answer for found in visits([*story, Event("Ada", WALKS, "stable")], "map")]
