@@ -296,7 +296,7 @@ def position_encoding(words: int, dim: int) -> Float[Tensor, "J D"]:
         dim: `D`; coordinates are counted by k, from 1.
 
     Returns:
-        Weights `(J, D)`. In the first coordinates early words weigh more, in the last ones late words.
+        Weights `(J, D)`. In the first coordinates early words weigh more, in the last late ones.
 
     Raises:
         ValueError: a number is below 1.

@@ -269,7 +269,8 @@ values, worst = {}, {}
 for name, short in named.items():
     for n in (10, 20, 40, 60, 80, 100, 120):
         values[f"{short}_{n}"] = [results[n] for *_, results in runs[name]]
-        worst[f"{short}_{n}"] = max if short == "machine" else min  # each against what is said of it
+        # The worst is what speaks most against what is said: of the LSTM, that it does not copy.
+        worst[f"{short}_{n}"] = max if short == "machine" else min
 for n, shares in roomy.items():
     values[f"roomy_{n}"], worst[f"roomy_{n}"] = shares, max
 lengths = {name: [[results[n] for n in LENGTHS] for *_, results in runs[name]] for name in runs}
