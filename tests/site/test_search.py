@@ -65,7 +65,8 @@ Answer = list[list[dict[str, Any]]]
 # the name of another ("dense associative memory"), which comes first.
 BEHIND_ANOTHER = {
     *("post-norm", "pre-norm", "Vision Transformer", "long short-term memory"),
-    *("associative memory", "associative memories", "Hopfield 网络"),
+    *("associative memory", "associative memories", "key-value memory network"),
+    *("Hopfield 网络", "池化层"),
 }
 
 
