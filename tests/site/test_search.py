@@ -66,7 +66,7 @@ Answer = list[list[dict[str, Any]]]
 BEHIND_ANOTHER = {
     *("post-norm", "pre-norm", "Vision Transformer", "long short-term memory"),
     *("associative memory", "associative memories", "key-value memory network"),
-    *("Hopfield 网络", "池化层"),
+    *("Hopfield 网络", "池化", "池化层"),
 }
 
 
