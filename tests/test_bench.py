@@ -187,6 +187,7 @@ def test_contests_are_printed_and_saved(
 ) -> None:
     alone(monkeypatch)
     monkeypatch.setattr(bench, "contests", lambda: [replace(SMALL["training"](), rounds=2)])
+    monkeypatch.setattr(bench, "memories", lambda: [])
     bench.main(["--only", "contests", "--save", str(tmp_path / "cpu.json")])
     printed, saved = capsys.readouterr().out, json.loads((tmp_path / "cpu.json").read_text())
     assert "x-transformers is MISSING: pip install 'attnbook[peers]'" in printed

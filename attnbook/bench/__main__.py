@@ -1,6 +1,7 @@
 """`python -m attnbook.bench`: print the table; with `--save`, write it for the site too."""
 
 import argparse
+import itertools
 import json
 import platform
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from attnbook import __version__
 from attnbook.bench.cases import cases
 from attnbook.bench.contests import contests
+from attnbook.bench.memories import memories
 from attnbook.bench.runner import Place, Row, hold, measure
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +55,7 @@ def _contests() -> list[Place]:
     print("\nfloat32, one thread; the ratio is a peer's time over ours, the median of all rounds")
     print(PLACE.format("", "ms", "IQR", "ratio", "IQR", ""))
     places: list[Place] = []
-    for contest in contests():
+    for contest in itertools.chain(contests(), memories()):
         print(contest.name)
         for peer in contest.missing:
             print(f"    {peer} is MISSING: pip install 'attnbook[peers]'")

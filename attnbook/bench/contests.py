@@ -199,9 +199,6 @@ def contests() -> Iterator[Contest]:
     yield training()
     yield decoding(batch=8)
     yield decoding(batch=1)
-    from attnbook.bench.memories import memories  # which is made of what stands here
-
-    yield from memories()
 
 
 class _Fused(nn.Module):

@@ -97,14 +97,12 @@ def _iqr(numbers: list[float]) -> float:
     return high - low
 
 
-CARRIED = {"hopfield-layers": "difflayers"}  # by a package that is on the index
-
-
 def _version(name: str) -> str | None:
-    try:
-        return version("torch" if name.startswith(("nn.", "raw")) else CARRIED.get(name, name))
-    except PackageNotFoundError:
-        return None  # ours, done in another way
+    carried = {"hopfield-layers": "difflayers"}  # by a package that is on the index
+    for package in ("torch" if name.startswith(("nn.", "raw")) else name, carried.get(name, name)):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(package)
+    return None  # ours, done in another way
 
 
 def measure(case: Case, rounds: int = 7) -> list[Row]:
