@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnbook import Attended, attend, causal, document, fused, padding, window
-from attnbook.fused import sdpa, tiled
+from attnbook import Attended, attend, causal, document, padding, window
+from attnbook.fused import sdpa, tiled, tiles
 
 each_path = pytest.mark.parametrize("path", [sdpa, tiled], ids=lambda path: path.__name__)
 
@@ -20,7 +20,7 @@ each_path = pytest.mark.parametrize("path", [sdpa, tiled], ids=lambda path: path
 @pytest.fixture(autouse=True)
 def _tile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles so small that every test has several, and ragged ones at the ends."""
-    monkeypatch.setattr(fused, "TILE", 3)
+    monkeypatch.setattr(tiles, "TILE", 3)
 
 
 def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -179,7 +179,7 @@ def test_error_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Against float64, at most 2 x the error of `attend` in the same type; gradients, 3 x."""
-    monkeypatch.setattr(fused, "TILE", 64)
+    monkeypatch.setattr(tiles, "TILE", 64)
     shapes = ((2, 2, 150, 16), (2, 2, 170, 16), (2, 2, 170, 16))
     inputs = tensors(*shapes, dtype=dtype)
     inputs[0] = (spread * inputs[0]).detach().requires_grad_()
@@ -297,7 +297,7 @@ class LargestTensor(TorchDispatchMode):
 def test_memory_is_linear_forward_and_backward(
     tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "TILE", 64)
+    monkeypatch.setattr(tiles, "TILE", 64)
     width = 8
     inputs = tensors(*((tokens, width),) * 3, dtype=torch.float32)
     mask = padding(torch.tensor(tokens - 9), tokens)

@@ -20,13 +20,23 @@ OUTSIDE = {
 }
 # `attend` has a default score and normaliser, so `core` stands on the files that hold them.
 STEPS = [{"scores", "normalizers", "masks"}, {"core"}, {"fused", "layers"}]
-MODULES = sorted(path for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+FOLDERS = [PACKAGE / "fused"]  # one module each, in several files
+MODULES = sorted([*(path for path in PACKAGE.glob("*.py") if path.stem != "__init__"), *FOLDERS])
 TASKS = sorted(path for path in (PACKAGE / "tasks").glob("*.py") if path.stem != "__init__")
 MECHANISMS = [path for path in MODULES if path.stem not in OUTSIDE]
 
 
-def imported(path: Path) -> set[str]:
+def files(module: Path) -> list[Path]:
+    """The files that a module is in."""
+    return sorted(module.glob("*.py")) if module.is_dir() else [module]
+
+
+def imported(module: Path) -> set[str]:
     """The first names below `attnbook` that a module imports."""
+    return {name for path in files(module) for name in _imported(path)}
+
+
+def _imported(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -67,7 +77,7 @@ def test_no_reference_page_and_no_test_outlives_its_module() -> None:
 @pytest.mark.parametrize("path", MECHANISMS, ids=lambda path: path.stem)
 def test_imports_climb_the_staircase(path: Path) -> None:
     """scores, normalizers, masks <- core <- fused, layers <- mechanisms."""
-    names = imported(path) & {module.stem for module in PACKAGE.iterdir()}
+    names = (imported(path) & {module.stem for module in PACKAGE.iterdir()}) - {path.stem}
     assert not names & OUTSIDE, f"{path.name} imports {sorted(names & OUTSIDE)}"
     step = next((n for n, stems in enumerate(STEPS) if path.stem in stems), len(STEPS))
     above = {name for n, stems in enumerate(STEPS) if n > step for name in stems}
@@ -77,7 +87,7 @@ def test_imports_climb_the_staircase(path: Path) -> None:
 
 def test_the_package_needs_torch_and_jaxtyping_alone() -> None:
     allowed = {"torch", "jaxtyping", "attnbook"}
-    for path in [PACKAGE / "__init__.py", *MECHANISMS]:
+    for path in [PACKAGE / "__init__.py", *(file for m in MECHANISMS for file in files(m))]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -88,7 +98,7 @@ def test_the_package_needs_torch_and_jaxtyping_alone() -> None:
 def test_every_public_name_is_said_to_be() -> None:
     silent = [
         path.name
-        for path in [*MODULES, *TASKS]
+        for path in (file for module in [*MODULES, *TASKS] for file in files(module))
         if not any(
             isinstance(node, ast.Assign)
             and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)

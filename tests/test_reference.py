@@ -14,6 +14,8 @@ MODULES = [
     for path in sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "tasks").glob("*.py")])
     if path.stem != "__init__"
 ]
+MODULES.append("attnbook.fused")  # a folder
+FILES = {f"attnbook.fused.{path.stem}" for path in (PACKAGE / "fused").glob("*.py")}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_every_public_name_is_in_the_reference(module: str, inventory: dict[str,
 
 
 def test_the_reference_shows_public_names_only(inventory: dict[str, str]) -> None:
-    public = {"attnbook", "attnbook.tasks", *MODULES}
+    public = {"attnbook", "attnbook.tasks", *MODULES, *FILES}
     for module in ["attnbook", *MODULES]:
         public |= {f"{module}.{name}" for name in importlib.import_module(module).__all__}
     names = {name.rpartition(".")[2] for name in public}

@@ -1,71 +1,20 @@
-"""Fast paths for softmax attention with the scaled dot product score.
-
-Each does what `attend(query, key, value, mask=mask, dropout=dropout)` does, without ever holding
-the weights, and so returns `weights=None`. `attend` is their specification.
-"""
+"""Tiles of queries against tiles of keys, with the online softmax."""
 
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnbook.core import Attended, check_inputs, check_mask
-from attnbook.scores import check_same_width
+from attnbook.core import Attended
+from attnbook.fused.inputs import check, exact
 
-__all__ = ["sdpa", "tiled"]
+__all__ = ["tiled"]
 
 TILE = 256
 """Queries, and keys, in one tile of `tiled`: its scores take 256 KB a head in float32."""
-
-
-def sdpa(
-    query: Float[Tensor, "*#b L D"],
-    key: Float[Tensor, "*#b S D"],
-    value: Float[Tensor, "*#b S Dv"],
-    *,
-    mask: Bool[Tensor, "..."] | None = None,
-    dropout: float = 0.0,
-) -> Attended:
-    """Attention by PyTorch's fused `scaled_dot_product_attention`.
-
-    Its backward pass keeps one number a row, the log of the sum of exponentials, so that its
-    gradients lose digits where scores are very large (1e6 in float32); `tiled` keeps two.
-
-    Args:
-        query: `(*b, L, D)`.
-        key: `(*b, S, D)`.
-        value: `(*b, S, Dv)`, one for each key. Keys and values must be finite at forbidden
-            positions too.
-        mask: boolean, True = may attend, broadcast to `(*b, L, S)`.
-        dropout: probability with which a weight is dropped. Pass 0 when evaluating.
-
-    Returns:
-        The output `(*b, L, Dv)`, and None for the weights.
-
-    Raises:
-        TypeError: an input is not a floating-point tensor, or the mask is not boolean.
-        ValueError: shapes or devices do not fit, or dropout is not in [0, 1).
-
-    Source:
-        Vaswani et al. 2017, equation 1; Dao et al. 2022 for the kernels.
-
-    >>> query, key = torch.eye(2, 4), torch.eye(3, 4)
-    >>> value = torch.tensor([[1.0], [2.0], [3.0]])
-    >>> sdpa(query, key, value)
-    Attended(output=tensor([[1.8222],
-            [2.0000]]), weights=None)
-    """
-    batch = _check(query, key, value, mask, dropout)
-    query, key, value = (_four_axes(x, batch) for x in (query, key, value))
-    if mask is not None:
-        mask = mask[(None,) * (2 - mask.ndim)]  # at least (L, S)
-        mask = _four_axes(mask, batch if len(batch) > 2 else mask.shape[:-2])
-    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    return Attended(output.reshape(*batch, *output.shape[-2:]), None)
 
 
 def tiled(
@@ -109,7 +58,7 @@ def tiled(
     Attended(output=tensor([[1.8222],
             [2.0000]]), weights=None)
     """
-    batch = _check(query, key, value, mask, dropout)
+    batch = check(query, key, value, mask, dropout)
     query, key, value = (x.expand(*batch, *x.shape[-2:]) for x in (query, key, value))
     if mask is not None:
         mask = mask.expand(*batch, query.shape[-2], key.shape[-2])  # a view: no memory
@@ -128,7 +77,7 @@ class _Tiled(torch.autograd.Function):
         dropout: float,
         seed: int,
     ) -> Tensor:
-        with _exact(query):
+        with exact(query):
             wide = torch.promote_types(query.dtype, torch.float32)
             output = query.new_empty(*query.shape[:-1], value.shape[-1])
             peak = query.new_empty(*query.shape[:-1], 1, dtype=wide)
@@ -160,7 +109,7 @@ class _Tiled(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("tiled has first-order gradients only: use attend for higher ones")
         query, key, value, mask, output, peak, sums = ctx.saved_tensors
-        with _exact(query):
+        with exact(query):
             wide = peak.dtype
             scale = math.sqrt(query.shape[-1])
             d_query, d_key, d_value = (
@@ -180,35 +129,6 @@ class _Tiled(torch.autograd.Function):
                     d_key[..., j, :] += d_scores.mT @ query[..., i, :].to(wide)
         d_inputs = (d_query.to(query.dtype), d_key.to(key.dtype), d_value.to(value.dtype))
         return *d_inputs, None, None, None
-
-
-def _check(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
-) -> torch.Size:
-    """The leading axes of the output, once the inputs are known to fit."""
-    check_inputs(query, key, value, dropout)
-    check_same_width(query, key)
-    batch = query.shape[:-2]
-    if not batch == key.shape[:-2] == value.shape[:-2]:
-        batch = torch.broadcast_shapes(batch, key.shape[:-2], value.shape[:-2])  # slow to ask
-    if mask is not None:
-        shape = torch.Size((*batch, query.shape[-2], key.shape[-2]))
-        check_mask(mask, shape, query.device)
-    return batch
-
-
-def _four_axes(x: Tensor, batch: torch.Size) -> Tensor:
-    """`x` with its leading axes expanded to `batch`, then brought to two: what the kernels take."""
-    if x.shape[:-2] != batch:
-        x = x.expand(*batch, *x.shape[-2:])
-    if x.ndim == 4:
-        return x
-    return x.flatten(0, -4) if x.ndim > 4 else x[(None,) * (4 - x.ndim)]
-
-
-def _exact(x: Tensor) -> torch.autocast:
-    """No matrix product below runs in a narrower type than its inputs."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 def _tiles(x: Tensor) -> Iterator[slice]:
