@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnbook.book.blocks import PageError
-from attnbook.book.catalogue import BEHIND, ENDING, JOINER, catalogue, mend, slips
+from attnbook.book.catalogue import BEHIND, ENDING, JOINER, catalogue, mend, slips, whole
 from attnbook.book.citations import Bibliography
 from attnbook.book.claims import Ledger
 from attnbook.book.glossary import HAN, Glossary, Term, read
@@ -182,11 +182,32 @@ def test_a_page_takes_the_entries_in(root: Path) -> None:
 def test_what_is_mended_in_the_search_must_be_there(tmp_path: Path) -> None:
     worker = tmp_path / "assets" / "javascripts" / "workers" / "search.1234.min.js"
     worker.parent.mkdir(parents=True)
-    worker.write_text("{var s=r[i],o=this.edges[s];e=e+s+o.id}return e}", encoding="utf-8")
+    node, ask = "{var s=r[i],o=this.edges[s];e=e+s+o.id}return e}", "search(e){if(e=e.replace("
+    ranked = ".sort((s,o)=>o.score-s.score)"
+    worker.write_text(node + ask + ranked, encoding="utf-8")
     mend(tmp_path)
-    assert worker.read_text("utf-8") == '{var s=r[i],o=this.edges[s];e=e+s+o.id+" "}return e}'
-    with pytest.raises(ValueError, match=r"search\.1234\.min\.js: found 0 places to mend"):
+    mended = worker.read_text("utf-8")
+    assert mended.startswith('{var s=r[i],o=this.edges[s];e=e+s+o.id+" "}return e}search(e){const ')
+    assert mended.count(ranked) == 2
+    with pytest.raises(
+        ValueError, match=r"search\.1234\.min\.js: found \[0, 0, 2\]"
+    ):
         mend(tmp_path)
+
+
+def test_a_whole_name_belongs_to_one_place(root: Path) -> None:
+    """In small letters and the plural, and with the words that Chinese puts behind a name."""
+    text = PAGE.replace('zh = "查询"', 'zh = "查询、问"\nalso = ["Request Vector"]')
+    (root / "docs" / "glossary.toml").write_text(text, encoding="utf-8")
+    entries = [{"location": place, "title": "", "text": ""} for place in whole(read(root))]
+    catalogue(entries, read(root))
+    names = {entry["location"]: entry["exact"] for entry in entries}
+    every = [name for listed in names.values() for name in listed]
+    assert len(every) == len(set(every))
+    assert {"query", "queries", "request vector", "request vectors"} <= set(
+        names["chapters/01-a-chapter.html#the-idea"]
+    )
+    assert {"查询", "问", "查询层", "问网络"} <= set(names["glossary.html#query"])
 
 
 def test_a_slip_is_meant_for_the_shortest_name_and_is_no_word_of_another(root: Path) -> None:

@@ -19,13 +19,19 @@ happens to hold. So, before the index is written:
   index, is not taken apart, and is looked for as it is.
 
 These fields are searched and not shown. mkdocs.yml says what they count beside titles and text.
+The words of a name may stand in a longer one, as those of "associative memory" do in "dense
+associative memory". So each entry also lists its names whole, as `exact`, which is not searched.
 
-`mend(site)` mends lunr, which Material searches with: it takes two different places of its tree of
-words for one where digits follow letters, as in "ratio_40" and "ratio_4096". Then a word stands in
-the tree that the index does not have, and a query that begins it ends in an error.
+`mend(site)` mends the worker that Material searches with:
+
+- A query that is a name, whole, finds the entry of that name before all others.
+- Its lunr takes two different places of its tree of words for one where digits follow letters, as
+  in "ratio_40" and "ratio_4096". Then a word stands in the tree that the index does not have, and a
+  query that begins it ends in an error.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +44,16 @@ BEHIND = ("机制", "模型", "网络", "层", "函数", "算法")
 TIMES = {1: 8, 2: 3, 3: 2}  # how often a name of so many words stands in its field
 _WORD = re.compile(r"([^\W_]+)(-?)")
 _NODE = re.compile(r"(\w)=\1\+(\w)\+(\w)\.id\}return \1\}")  # in lunr.TokenSet.prototype.toString
+_SEARCH = "search(e){if(e=e.replace("
+_RANKED = ".sort((s,o)=>o.score-s.score)"
+_WHOLE = (
+    r'search(e){const whole=e.toLowerCase().replace(/[*+~^"]/g," ").trim().replace(/\s+/g," ");'
+)
+_FIRST = (
+    _RANKED
+    + ".map((s,n,all)=>(s.exact||[]).includes(whole)?{...s,score:2*all[0].score}:s)"
+    + _RANKED
+)
 Word = tuple[str, str, int]  # what it is found by, how it is written, how often it stands there
 
 
@@ -60,7 +76,7 @@ def name_sections(index: Any, root: Path) -> None:
 
 
 def mend(site: Path) -> None:
-    """Let the names of lunr's nodes say where a letter ends and a number begins.
+    """Let a whole name rank first, and lunr's nodes say where a letter ends and a number begins.
 
     Args:
         site: the folder of the built site.
@@ -69,15 +85,18 @@ def mend(site: Path) -> None:
         ValueError: where the search is not written as it is known to be.
     """
     for path in site.glob("assets/javascripts/workers/search.*.min.js"):
-        text, found = _NODE.subn(r'\1=\1+\2+\3.id+" "}return \1}', path.read_text("utf-8"))
-        if found != 1:
-            raise ValueError(f"{path.name}: found {found} places to mend in lunr, expected 1")
+        text, nodes = _NODE.subn(r'\1=\1+\2+\3.id+" "}return \1}', path.read_text("utf-8"))
+        found = [nodes, text.count(_SEARCH), text.count(_RANKED)]
+        if found != [1, 1, 1]:
+            raise ValueError(f"{path.name}: found {found} places to mend, expected one of each")
+        text = text.replace(_SEARCH, _WHOLE + _SEARCH.partition("{")[2]).replace(_RANKED, _FIRST)
         path.write_text(text, encoding="utf-8")
 
 
 def catalogue(entries: list[dict[str, Any]], glossary: Glossary) -> None:
     """Add the names to the entries of a search index."""
     fields: dict[str, dict[str, dict[str, Word]]] = {"names": {}, "chinese": {}, "slips": {}}
+    exact = whole(glossary)
     typed = slips(glossary)
     for term in glossary.terms:
         own = location(f"{PAGE}#{term.anchor}", glossary)
@@ -96,9 +115,29 @@ def catalogue(entries: list[dict[str, Any]], glossary: Glossary) -> None:
             entry[name] = HAN.sub(rf"\g<0>{JOINER}", entry[name])
         if entry["location"].startswith(QUESTIONS) and entry["title"].endswith("?"):
             entry["asked"] = " ".join(word for word, _ in _WORD.findall(entry["title"].lower()))
+        if entry["location"] in exact:
+            entry["exact"] = exact[entry["location"]]
         for name, places in fields.items():
             if found := places.get(entry["location"]):
                 entry[name] = " ".join(" ".join([text] * n) for _, text, n in found.values())
+
+
+def whole(glossary: Glossary) -> dict[str, list[str]]:
+    """The names of each address, as they are typed: in small letters, and in the plural too."""
+    owner: dict[str, str] = {}
+    for term in glossary.terms:
+        own = location(f"{PAGE}#{term.anchor}", glossary)
+        best = location(term.explained, glossary) if term.explained else own
+        owner |= {name.lower(): best for name in (term.term, *term.also)}
+        owner |= {name.lower(): own for name in term.zh.split("、")}
+    for name, place in list(owner.items()):
+        more = [name + word for word in BEHIND] if HAN.search(name) else [plural(name)]
+        for other in more:
+            owner.setdefault(other, place)
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, place in owner.items():
+        found[place].append(name)
+    return found
 
 
 def location(place: str, glossary: Glossary) -> str:
