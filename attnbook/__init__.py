@@ -1,5 +1,6 @@
 """Attention in a few exact, readable, fast lines: score, mask, normalise, aggregate."""
 
+import attnbook._axes  # noqa: F401  (first: it stands in for jaxtyping where that is missing)
 from attnbook import fused, masks, normalizers, scores
 from attnbook.core import (
     Attended,

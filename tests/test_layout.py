@@ -21,7 +21,7 @@ OUTSIDE = {
 # `attend` has a default score and normaliser, so `core` stands on the files that hold them.
 STEPS = [{"scores", "normalizers", "masks"}, {"core"}, {"fused", "layers"}]
 FOLDERS = [PACKAGE / "fused"]  # one module each, in several files
-MODULES = sorted([*(path for path in PACKAGE.glob("*.py") if path.stem != "__init__"), *FOLDERS])
+MODULES = sorted([*(path for path in PACKAGE.glob("[!_]*.py")), *FOLDERS])
 TASKS = sorted(path for path in (PACKAGE / "tasks").glob("*.py") if path.stem != "__init__")
 MECHANISMS = [path for path in MODULES if path.stem not in OUTSIDE]
 

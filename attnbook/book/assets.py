@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from attnbook._reach import digest
 from attnbook.book import maths, palette, snippets
-from attnbook.book.reach import digest
 
 THEME = Path(__file__).parent / "theme"
 FOLDER = "assets/book"

@@ -32,7 +32,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attnbook.book.reach import PACKAGE
+from attnbook._reach import PACKAGE
 
 ROOT = PACKAGE.parent
 KINDS = {

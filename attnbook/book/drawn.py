@@ -30,9 +30,9 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
+from attnbook._reach import PACKAGE, code, digest, reached
+from attnbook._reach import parse as parse_file
 from attnbook.book.fences import PageError, parse
-from attnbook.book.reach import PACKAGE, code, digest, reached
-from attnbook.book.reach import parse as parse_file
 
 LIBRARIES = ("torch", "numpy", "babel", "matplotlib", "schemdraw", "ziamath")
 _IMPORT = re.compile(r"^\s*from (attnbook\.book|attnbook\.book\.\w+) import (\w+)", re.M)

@@ -27,8 +27,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from attnbook._reach import PACKAGE, code, digest, no_magics, parse, reached
 from attnbook.book import notebooks
-from attnbook.book.reach import PACKAGE, code, digest, no_magics, parse, reached
 
 LABS = PACKAGE.parent / "docs" / "labs"
 _RESULT = "ATTNBOOK_LAB_RESULT"

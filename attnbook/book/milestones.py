@@ -21,7 +21,7 @@ from dataclasses import MISSING, dataclass, fields
 from importlib import resources
 from pathlib import Path
 
-from attnbook.book.reach import PACKAGE
+from attnbook._reach import PACKAGE
 
 STRANDS = (
     "before attention",

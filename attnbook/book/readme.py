@@ -9,6 +9,7 @@ two files hold plain colours on a background of their own; each can be read on a
 import re
 from pathlib import Path
 
+from attnbook._reach import PACKAGE
 from attnbook.book.figures import to_svg
 from attnbook.book.palette import (
     COLOURS,
@@ -22,7 +23,6 @@ from attnbook.book.palette import (
     PAPER,
     PAPER_DARK,
 )
-from attnbook.book.reach import PACKAGE
 from attnbook.book.runner import Page
 
 DOCS = PACKAGE.parent / "docs"

@@ -19,7 +19,7 @@ from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import TableOfContents
 
-from attnbook.book.reach import PACKAGE, digest
+from attnbook._reach import PACKAGE, digest
 
 
 @dataclass(frozen=True)

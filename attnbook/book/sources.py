@@ -10,7 +10,7 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
-from attnbook.book.reach import PACKAGE, imported_from, locate, parse
+from attnbook._reach import PACKAGE, imported_from, locate, parse
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -16,6 +16,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import urljoin
 
+from attnbook._reach import PACKAGE
 from attnbook.book import (
     blockhtml,
     directives,
@@ -30,7 +31,6 @@ from attnbook.book.claims import Ledger, LedgerError
 from attnbook.book.drawn import Drawn
 from attnbook.book.fences import Block, Fence, PageError, fences, parse
 from attnbook.book.pieces import Pieces, tidy
-from attnbook.book.reach import PACKAGE
 from attnbook.book.scoreboard import scoreboard
 
 _GRID = re.compile(  # not a table that a highlighter makes of numbered lines; that has a class

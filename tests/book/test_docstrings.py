@@ -6,7 +6,7 @@ from typing import Any
 import griffe
 import pytest
 
-from attnbook.book.reach import PACKAGE
+from attnbook._reach import PACKAGE
 
 OPTIONS = {"returns_multiple_items": False, "returns_named_value": False}  # as in mkdocs.yml
 

@@ -12,10 +12,10 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from attnbook._reach import PACKAGE, reached
 from attnbook.book import labs, notebooks
 from attnbook.book.labs import LABS, Lab, find, main, save
 from attnbook.book.notebooks import difference, overwritten
-from attnbook.book.reach import PACKAGE, reached
 
 TINY = """# %% [markdown]
 # # A tiny lab

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
 # These draw and publish; they change no number.
 OUTSIDE = ("attnbook.plotting", "attnbook.book", "attnbook.bench")
 
