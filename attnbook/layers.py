@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -350,12 +349,7 @@ class MultiHeadAttention(nn.Module):
         if self.normalize is not None:
             given["normalize"] = self.normalize
         dropout = self.dropout if self.training else 0.0
-        mixed: Tensor
-        weights: Tensor | None = None
-        if self.attend is sdpa and mask is None and _fit(queries, keys, values):
-            mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
-        else:
-            mixed, weights = self.attend(queries, keys, values, mask=mask, dropout=dropout, **given)
+        mixed, weights = self.attend(queries, keys, values, mask=mask, dropout=dropout, **given)
         return Attended(self.output(merge_heads(mixed)), weights)
 
     @classmethod
@@ -498,12 +492,6 @@ def check_dropout(dropout: float) -> None:
     """Raise a clear error unless this is a probability with which something may be dropped."""
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-
-
-def _fit(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
-    """Whether the fused kernel takes these as they are, so that `sdpa` has nothing to do."""
-    batch = queries.shape[:-2]
-    return len(batch) == 2 and batch == keys.shape[:-2] and keys.shape[:-1] == values.shape[:-1]
 
 
 def _check_held(name: str, new: Tensor, held: Tensor) -> None:

@@ -6,7 +6,26 @@ from torch import Tensor
 from attnbook.core import check_inputs, check_mask
 from attnbook.scores import check_same_width
 
-__all__ = ["check", "exact", "four_axes"]
+__all__ = ["check", "exact", "fit", "four_axes"]
+
+
+def fit(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
+    """Whether a kernel takes these as they are: a few comparisons in place of all of `check`."""
+    if not (isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)):
+        return False
+    if not query.ndim == key.ndim == value.ndim == 4:
+        return False
+    of_query, of_key, of_value = query.shape, key.shape, value.shape
+    return (
+        of_query[0] == of_key[0] == of_value[0]
+        and of_query[1] == of_key[1] == of_value[1]
+        and of_key[2] == of_value[2]
+        and of_query[3] == of_key[3]
+        and query.dtype == key.dtype == value.dtype
+        and query.is_floating_point()
+        and query.device == key.device == value.device
+        and 0.0 <= dropout < 1.0
+    )
 
 
 def check(

@@ -1,11 +1,12 @@
 """PyTorch's own fused kernels."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnbook.core import Attended
-from attnbook.fused.inputs import check, four_axes
+from attnbook.core import Attended, check_mask
+from attnbook.fused.inputs import check, fit, four_axes
 
 __all__ = ["sdpa"]
 
@@ -47,6 +48,14 @@ def sdpa(
     Attended(output=tensor([[1.8222],
             [2.0000]]), weights=None)
     """
+    if fit(query, key, value, dropout):
+        if mask is not None:
+            check_mask(mask, torch.Size((*query.shape[:3], key.shape[2])), query.device)
+            mask = mask[(None,) * (4 - mask.ndim)] if mask.ndim < 4 else mask
+        output = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout
+        )
+        return Attended(output, None)
     batch = check(query, key, value, mask, dropout)
     query, key, value = (four_axes(x, batch) for x in (query, key, value))
     if mask is not None:
