@@ -65,7 +65,9 @@ class AssociativeLSTM(nn.Module):
         c_s = g_f c_s + (P_s r_i) (g_i u)             for each copy s
         h   = g_o bound(mean over s of (P_s r_o) c_s)
 
-    Products are entry by entry, of complex numbers; `P_s` is a permutation, drawn once.
+    Products are entry by entry, of complex numbers; `P_s` is a permutation, drawn once. The keys
+    `r_i`, `r_o` and the content `u` go through `bound` as well, before they are used: a key is of
+    modulus 1 at most, not of modulus 1.
 
     Args:
         input_dim: width of an input.
@@ -118,7 +120,7 @@ class AssociativeLSTM(nn.Module):
 
         Raises:
             TypeError: the inputs are in half precision, which has no complex numbers here.
-            ValueError: the inputs do not fit.
+            ValueError: the inputs or the state do not fit.
         """
         width = self.input.in_features
         if inputs.ndim < 2 or inputs.shape[-1] != width or not inputs.shape[-2]:
@@ -128,7 +130,14 @@ class AssociativeLSTM(nn.Module):
         if inputs.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"inputs must be float32 or float64, got {inputs.dtype}")
         drive = self.input(inputs)
-        hidden, cells = self._nothing(drive) if state is None else state
+        nothing = self._nothing(drive)
+        state = nothing if state is None else state
+        for name, x, wanted in zip(AssociativeState._fields, state, nothing, strict=True):
+            if x.shape != wanted.shape:
+                raise ValueError(
+                    f"state.{name} must have shape {tuple(wanted.shape)}, got {tuple(x.shape)}"
+                )
+        hidden, cells = state
         rows = []
         for x in drive.unbind(-2):
             hidden, cells = self._step(x + self.recurrent(hidden), cells)

@@ -19,12 +19,13 @@ and the sum over `p`, for every unit, is a product of the patterns with one vect
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attnbook.hopfield import Recalled
+from attnbook.hopfield import Recalled, settle
 from attnbook.hopfield_rules import check_signs
 
 __all__ = [
@@ -56,7 +57,7 @@ def power(order: int) -> Function:
     tensor([-8., 27.])
     """
     _check_order(order)
-    return lambda z: z**order
+    return partial(_raised, order=order)  # no lambda, so that a memory can be pickled
 
 
 def rectified_power(order: int) -> Function:
@@ -72,7 +73,15 @@ def rectified_power(order: int) -> Function:
     tensor([0., 9.])
     """
     _check_order(order)
-    return lambda z: z.relu() ** order
+    return partial(_rectified, order=order)
+
+
+def _raised(z: Tensor, order: int) -> Tensor:
+    return z**order
+
+
+def _rectified(z: Tensor, order: int) -> Tensor:
+    return z.relu() ** order
 
 
 def energy(
@@ -220,24 +229,7 @@ class DenseMemory(nn.Module):
             ValueError: states are not `(*b, units)` of -1 and +1, or max_steps is below 1.
         """
         check_signs("states", states, units=self.units)
-        if max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-        state = states.reshape(-1, self.units).clone()
-        period = torch.zeros(len(state), dtype=torch.long, device=state.device)
-        steps = torch.full_like(period, max_steps)
-        moving = torch.arange(len(state), device=state.device)
-        for t in range(max_steps):
-            after = sweep(state[moving], self.patterns, self.function)
-            still = (after == state[moving]).all(-1)
-            state[moving] = after
-            period[moving[still]], steps[moving[still]] = 1, t
-            moving = moving[~still]
-            if not len(moving):
-                break
-        leading = states.shape[:-1]
-        return Recalled(
-            state.reshape(states.shape), period.reshape(leading), steps.reshape(leading)
-        )
+        return settle(lambda s: sweep(s, self.patterns, self.function), states, max_steps)
 
     def forward(self, states: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
         """The states that recall ends in."""

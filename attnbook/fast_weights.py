@@ -206,12 +206,14 @@ class FastWeights(nn.Module):
             ValueError: the inputs or the state do not fit.
         """
         drive = self._drive(inputs)
-        if state is None:
-            state = self._nothing(drive)
+        nothing = self._nothing(drive)
+        state = nothing if state is None else state
+        for name, given, wanted in zip(FastWeightState._fields, state, nothing, strict=True):
+            if given.shape != wanted.shape:
+                raise ValueError(
+                    f"state.{name} must have shape {tuple(wanted.shape)}, got {tuple(given.shape)}"
+                )
         hidden, fast = state
-        shape = (*drive.shape[:-2], drive.shape[-1])
-        if hidden.shape != shape:
-            raise ValueError(f"state.hidden must have shape {shape}, got {tuple(hidden.shape)}")
         rows = []
         for x in drive.unbind(-2):
             before = self.slow(hidden) + x

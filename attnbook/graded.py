@@ -48,8 +48,8 @@ class GradedNetwork(nn.Module):
 
     Args:
         units: `N`.
-        gain: of the response, above 0. Nothing can be recalled, as only 0 is stable, while the gain
-            times the largest eigenvalue of the weights is below 1.
+        gain: of the response, above 0 and finite. Nothing can be recalled, as only 0 is stable,
+            while the gain times the largest eigenvalue of the weights is below 1.
         rule: makes weights of patterns, see `attnbook.hopfield_rules`.
 
     Attributes:
@@ -57,7 +57,7 @@ class GradedNetwork(nn.Module):
         thresholds: `(N,)`, a buffer; 0. Hopfield has inputs of the other sign.
 
     Raises:
-        ValueError: units are below 1, or gain is not above 0.
+        ValueError: units are below 1, or gain is not positive and finite.
 
     Source:
         Hopfield 1984, where any rising response will do, and each neuron has a capacity and a
@@ -77,11 +77,12 @@ class GradedNetwork(nn.Module):
         super().__init__()
         if units < 1:
             raise ValueError(f"units must be at least 1, got {units}")
-        if not gain > 0:
-            raise ValueError(f"gain must be above 0, got {gain}")
+        if not 0 < gain < math.inf:
+            raise ValueError(f"gain must be positive and finite, got {gain}")
         self.gain, self.rule = gain, rule
         self.register_buffer("weights", torch.zeros(units, units))
         self.register_buffer("thresholds", torch.zeros(units))
+        self._lowest: tuple[Tensor, float] | None = None  # weights, and their lowest eigenvalue
 
     def store(self, patterns: Float[Tensor, "P N"]) -> "GradedNetwork":
         """Forget what was stored, and store these.
@@ -114,10 +115,22 @@ class GradedNetwork(nn.Module):
         return torch.lerp(potential, h, size)
 
     def largest_step(self) -> float:
-        """The largest `size` for which the energy is sure not to rise, between 0 and 1."""
-        wide = torch.promote_types(self.weights.dtype, torch.float32)  # halves have no eigenvalues
-        lowest = float(torch.linalg.eigvalsh(self.weights.to(wide))[0])
-        return 1 / (1 + self.gain * max(0.0, -lowest))
+        """The largest `size` for which the energy is sure not to rise, between 0 and 1.
+
+        The lowest eigenvalue of the weights is found once and kept until they change.
+
+        Raises:
+            ValueError: the weights are not symmetric. Then no size is sure.
+        """
+        w = self.weights.detach()
+        if self._lowest is None or not torch.equal(self._lowest[0], w):
+            slack = torch.finfo(w.dtype).eps ** 0.5 * float(w.abs().amax())
+            if not bool(((w - w.mT).abs() <= slack).all()):
+                raise ValueError("weights must be symmetric for a step that is sure; give a size")
+            wide = w.to(torch.promote_types(w.dtype, torch.float32))  # halves have no eigenvalues
+            lowest = float(torch.linalg.eigvalsh((wide + wide.mT) / 2)[0])
+            self._lowest = w.clone(), lowest
+        return 1 / (1 + self.gain * max(0.0, -self._lowest[1]))
 
     @torch.no_grad()
     def recall(
@@ -142,7 +155,8 @@ class GradedNetwork(nn.Module):
         Raises:
             TypeError: potential is not floating-point, or not of the dtype of the weights.
             ValueError: potential has not `units` units, size is not above 0 and up to 1, tolerance
-                is not above 0, or max_steps is below 1.
+                is not above 0, max_steps is below 1, or no size is given and the weights are not
+                symmetric.
         """
         if not isinstance(potential, Tensor) or potential.dtype != self.weights.dtype:
             got = potential.dtype if isinstance(potential, Tensor) else type(potential).__name__

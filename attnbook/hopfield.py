@@ -10,9 +10,16 @@ two differ by factors of 2 and a shift of the thresholds.
 There is no softmax: each unit decides alone, by a sign. With weights that are symmetric and without
 self-connections no asynchronous update raises the energy, so recall ends at a fixed point. All
 units at once end at a fixed point or in a cycle of two states. `hopfield_rules` makes the weights.
+
+**Why two, where a field is 0 too.** Let `s_t` be the states, all units at once, with symmetric
+weights. From one step to the next `-s_t W s_(t-1) + t (s_t + s_(t-1))` changes by the sum over the
+units of `-h_i (s_i after - s_i before)`, with the field `h_i` at `s_t`, `after` at step `t + 1` and
+`before` at step `t - 1`. A unit with a field goes with it, so no term is positive, and in a cycle
+all are 0: each unit has either `h_i = 0`, and stays as it is, or is what it was two steps before.
+So a unit that is twice the same stays so, and any other goes back and forth: two states.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -127,7 +134,8 @@ def asynchronous(
     >>> asynchronous(torch.tensor([1.0, -1.0]), pair, torch.zeros(2))
     tensor([-1., -1.])
     """
-    return _sweep(states, weights, thresholds, torch.arange(len(weights), device=weights.device))
+    blocks = [slice(i, i + BLOCK) for i in range(0, len(weights), BLOCK)]
+    return _sweep(states, weights, thresholds, blocks)
 
 
 def in_order(order: Int[Tensor, " N"]) -> Update:
@@ -155,27 +163,28 @@ def in_order(order: Int[Tensor, " N"]) -> Update:
     def sweep(states: Tensor, weights: Tensor, thresholds: Tensor) -> Tensor:
         if len(order) != len(weights):
             raise ValueError(f"order has {len(order)} units but weights have {len(weights)}")
-        return _sweep(states, weights, thresholds, order)
+        return _sweep(states, weights, thresholds, order.split(BLOCK))
 
     return sweep
 
 
-def _sweep(states: Tensor, weights: Tensor, thresholds: Tensor, order: Tensor) -> Tensor:
+def _sweep(
+    states: Tensor, weights: Tensor, thresholds: Tensor, blocks: Sequence[slice | Tensor]
+) -> Tensor:
     s = states.reshape(-1, states.shape[-1]).mT.clone()  # (N, B)
-    slack = _rounding(weights, thresholds)
-    for units in order.split(BLOCK):
-        rows = weights[units]  # (k, N)
-        inside = rows[:, units]
-        now = s[units]
+    slack = _rounding(weights, thresholds)[:, None]
+    for units in blocks:
+        rows, near = weights[units], slack[units]  # (k, N)
+        inside, now = rows[:, units], s[units]
         h = rows @ s - thresholds[units, None]  # (k, B)
-        if not bool((h * now < -slack[units, None]).any()):
-            continue
-        for i in range(len(units)):
-            wrong = h[i] * now[i] < -slack[units[i]]
-            if bool(wrong.any()):
-                change = torch.where(wrong, -2 * now[i], 0.0)
-                now[i] += change
-                h[i + 1 :].addr_(inside[i + 1 :, i], change)
+        turn = torch.arange(len(now), device=s.device)[:, None]
+        wrong = h * now < -near
+        while len(state := wrong.any(0).nonzero()[:, 0]):  # each goes to its next unit that flips
+            unit = wrong[:, state].int().argmax(0)
+            change = -2 * now[unit, state]
+            now[unit, state] += change
+            h[:, state] += inside[:, unit] * change
+            wrong[:, state] = (h[:, state] * now[:, state] < -near) & (turn > unit)
         s[units] = now
     return s.mT.reshape(states.shape)
 
@@ -266,30 +275,33 @@ class HopfieldNetwork(nn.Module):
         check_signs("states", states, units=len(self.weights))
         if states.dtype != self.weights.dtype:
             raise TypeError(f"weights are {self.weights.dtype} but states are {states.dtype}")
-        if max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-        state = states.reshape(-1, states.shape[-1]).clone()
-        period = torch.zeros(len(state), dtype=torch.long, device=state.device)
-        steps = torch.full_like(period, max_steps)
-        moving, before = torch.arange(len(state), device=state.device), None
-        now = state.clone()
-        for t in range(max_steps):
-            after = update(now, self.weights, self.thresholds)
-            still = (after == now).all(-1)
-            back = still.new_zeros(len(still)) if before is None else (after == before).all(-1)
-            back &= ~still
-            state[moving] = after
-            period[moving[still]], steps[moving[still]] = 1, t
-            period[moving[back]], steps[moving[back]] = 2, t - 1
-            on = ~(still | back)
-            moving, before, now = moving[on], now[on], after[on]
-            if not len(moving):
-                break
-        leading = states.shape[:-1]
-        return Recalled(
-            state.reshape(states.shape), period.reshape(leading), steps.reshape(leading)
-        )
+        return settle(lambda s: update(s, self.weights, self.thresholds), states, max_steps)
 
     def forward(self, states: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
         """The states that asynchronous recall ends in."""
         return self.recall(states).state
+
+
+def settle(step: Callable[[Tensor], Tensor], states: Tensor, max_steps: int) -> Recalled:
+    """Go on from each state until it stays, or comes back after two steps."""
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+    state = states.reshape(-1, states.shape[-1]).clone()
+    period = torch.zeros(len(state), dtype=torch.long, device=state.device)
+    steps = torch.full_like(period, max_steps)
+    moving, before = torch.arange(len(state), device=state.device), None
+    now = state.clone()
+    for t in range(max_steps):
+        after = step(now)
+        still = (after == now).all(-1)
+        back = still.new_zeros(len(still)) if before is None else (after == before).all(-1)
+        back &= ~still
+        state[moving] = after
+        period[moving[still]], steps[moving[still]] = 1, t
+        period[moving[back]], steps[moving[back]] = 2, t - 1
+        on = ~(still | back)
+        moving, before, now = moving[on], now[on], after[on]
+        if not len(moving):
+            break
+    leading = states.shape[:-1]
+    return Recalled(state.reshape(states.shape), period.reshape(leading), steps.reshape(leading))

@@ -25,7 +25,8 @@ class Capacity(NamedTuple):
 
     Attributes:
         base: `c`, the base of the exponential.
-        patterns: `sqrt(p) c^((d - 1) / 4)`, how many random patterns can be stored at least.
+        patterns: `sqrt(p) c^((d - 1) / 4)`, how many random patterns can be stored at least;
+            infinite where it is more than a float can hold.
         applies: whether `c` is as large as the theorem needs it to be.
     """
 
@@ -86,7 +87,8 @@ def error_bound(
 
     Raises:
         TypeError: patterns is not a floating-point tensor.
-        ValueError: patterns has fewer than two axes, there are none, or beta is not positive.
+        ValueError: patterns has fewer than two axes, there are none, beta is not positive, or a
+            distance is negative.
 
     Source:
         Ramsauer et al. 2021, theorem 5.
@@ -99,6 +101,9 @@ def error_bound(
     tensor([0.0254, 0.0254])
     """
     check_beta(beta)
+    away = torch.as_tensor(distance)
+    if not bool((away >= 0).all()):
+        raise ValueError(f"distance must not be negative, got {float(away.amin()):g}")
     exponent = -beta * (separation(patterns) - 2 * distance * _longest(patterns))
     return 2 * (patterns.shape[-2] - 1) * _longest(patterns) * exponent.exp()
 
@@ -171,13 +176,13 @@ def proven_capacity(
         raise ValueError(f"spread must be positive and finite, got {spread}")
     if not 0 < failure <= 1:
         raise ValueError(f"failure must be in (0, 1], got {failure}")
-    a = 2 / (dim - 1) * (1 + math.log(2 * beta * spread**2 * failure * (dim - 1)))
-    b = 2 * spread**2 * beta / 5
-    base = b / _lambert_of_exp(a + math.log(b))
+    scale = math.log(beta) + 2 * math.log(spread)
+    a = 2 / (dim - 1) * (1 + math.log(2) + scale + math.log(failure) + math.log(dim - 1))
+    log_base = _lambert_of_exp(a + math.log(2 / 5) + scale) - a  # as log W(x) = log x - W(x)
     return Capacity(
-        base=base,
-        patterns=math.sqrt(failure) * base ** ((dim - 1) / 4),
-        applies=base >= (2 / math.sqrt(failure)) ** (4 / (dim - 1)),
+        base=_exp(log_base),
+        patterns=_exp(math.log(failure) / 2 + log_base * (dim - 1) / 4),
+        applies=log_base >= 4 / (dim - 1) * (math.log(2) - math.log(failure) / 2),
     )
 
 
@@ -185,6 +190,14 @@ def _longest(patterns: Tensor) -> Tensor:
     """`M`, the length of the longest pattern, `(*b, 1)`."""
     check_patterns(patterns)
     return patterns.norm(dim=-1).amax(dim=-1, keepdim=True)
+
+
+def _exp(x: float) -> float:
+    """`exp(x)`, and infinity in place of an error where that is too large."""
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
 
 
 def _lambert_of_exp(z: float) -> float:

@@ -125,11 +125,13 @@ def critical() -> Critical:
     return Critical(float(load_at(torch.tensor(y, dtype=torch.float64))), math.erf(y))
 
 
+@torch.no_grad()
 def solve(load: Float[Tensor, "*b"]) -> Retrieval:
     """Overlap, noise and response at each load: equations (1) to (3).
 
     The larger solution of equation (4) is found by halving an interval: from the critical signal,
-    where the load is highest, to `1 / sqrt(2 a)`, which no solution exceeds.
+    where the load is highest, to `1 / sqrt(2 a)`, which no solution exceeds. No gradient goes
+    through that: the three carry none, also where the load asks for one.
 
     Args:
         load: `(*b)`, patterns a unit, not negative.
@@ -168,6 +170,8 @@ def solve(load: Float[Tensor, "*b"]) -> Retrieval:
 
 def overlap(load: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     """The overlap of the recalled state with the stored pattern; zero beyond the critical load.
+
+    It carries no gradient, as in `solve`.
 
     Args:
         load: `(*b)`, patterns a unit.

@@ -1,4 +1,4 @@
-"""Linear attention and the delta rule: what is remembered is one matrix of fixed size.
+"""Linear attention: what is remembered is one matrix of fixed size.
 
 A kernel `phi(q) . phi(k)` takes the place of the exponential of a score. Then the sums can be
 reordered, and instead of all keys and values it is enough to keep
@@ -8,10 +8,10 @@ reordered, and instead of all keys and values it is enough to keep
 
 `parallel` is causal attention as a matrix of weights, `recurrent` reads and writes the memory one
 position after another, `chunked` goes chunk by chunk. The three give the same numbers.
-The delta rule writes only what the memory does not say yet.
+The module `delta` has the rule that writes only what the memory does not say yet.
 
 Rows are positions, so a memory is read as `phi(q) @ memory`; papers that write `W phi(q)` hold its
-transpose. Sums are formed in at least float32.
+transpose. Features and their sums are formed in at least float32.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,9 @@ from attnbook.core import Attended, check_inputs
 from attnbook.scores import check_same_width
 
 __all__ = [
-    "Delta",
     "Linear",
     "LinearState",
     "chunked",
-    "delta_chunked",
-    "delta_recurrent",
     "elu_plus_one",
     "linear_attention",
     "parallel",
@@ -62,18 +59,6 @@ class Linear(NamedTuple):
 
     output: Float[Tensor, "*b L Dv"]
     state: LinearState
-
-
-class Delta(NamedTuple):
-    """What the delta rule returns.
-
-    Attributes:
-        output: `(*b, L, Dv)`.
-        memory: `(*b, F, Dv)`, after the last position.
-    """
-
-    output: Float[Tensor, "*b L Dv"]
-    memory: Float[Tensor, "*b F Dv"]
 
 
 def elu_plus_one(x: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b N D"]:
@@ -109,7 +94,7 @@ def linear_attention(
         key: `(*b, S, D)`.
         value: `(*b, S, Dv)`.
         feature_map: `(*b, N, D)` to `(*b, N, F)`, with entries that are never negative if the
-            output is normalised.
+            output is normalised. Queries and keys of half precision come to it in float32.
         normalized: divide by the sum of the kernel over the keys; False leaves the bare sum.
 
     Returns:
@@ -264,7 +249,7 @@ def chunked(
     """
     q, k, v = _features(query, key, value, feature_map, causal=True)
     memory, total = _begin(q, k, v, state)
-    _check_chunk(chunk)
+    check_chunk(chunk)
     outputs = []
     for qc, kc, vc in zip(*(x.split(chunk, dim=-2) for x in (q, k, v)), strict=True):
         weights = (qc @ kc.mT).tril()
@@ -277,107 +262,6 @@ def chunked(
     return Linear(torch.cat(outputs, dim=-2).to(value.dtype), LinearState(memory, total))
 
 
-def delta_recurrent(
-    query: Float[Tensor, "*#b L F"],
-    key: Float[Tensor, "*#b L F"],
-    value: Float[Tensor, "*#b L Dv"],
-    rate: Float[Tensor, "*#b L"],
-    *,
-    memory: Float[Tensor, "*b F Dv"] | None = None,
-) -> Delta:
-    """The delta rule one position after another: ask the memory, write the difference, read.
-
-        said   = key @ memory
-        memory = memory + key^T rate (value - said)
-        output = query @ memory
-
-    With keys of length 1, rate 1 writes over what stood under a key and rate 0 writes nothing.
-    With longer ones, `rate * |key|^2` above 2 blows up.
-
-    Args:
-        query: `(*b, L, F)`, as features: any feature map, and any scaling, comes before.
-        key: `(*b, L, F)`, likewise.
-        value: `(*b, L, Dv)`.
-        rate: `(*b, L)`, how much of the difference is written.
-        memory: `(*b, F, Dv)`, from before; None is zero.
-
-    Returns:
-        The output `(*b, L, Dv)` and the memory after the last position.
-
-    Raises:
-        TypeError: an input is not a floating-point tensor.
-        ValueError: shapes do not fit.
-
-    Source:
-        Schlag, Irie, Schmidhuber 2021, section 4.2; Widrow, Hoff 1960.
-
-    >>> key = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # the same key twice
-    >>> delta_recurrent(key, key, torch.tensor([[5.0], [7.0]]), torch.ones(2)).output.T
-    tensor([[5., 7.]])
-    """
-    q, k, v, beta, memory = _delta(query, key, value, rate, memory)
-    rows = []
-    for t in range(q.shape[-2]):
-        here = slice(t, t + 1)
-        said = k[..., here, :] @ memory
-        memory = memory + k[..., here, :].mT @ (beta[..., here, :] * (v[..., here, :] - said))
-        rows.append(q[..., here, :] @ memory)
-    output = torch.cat(rows, dim=-2) if rows else (q @ memory)
-    return Delta(output.to(value.dtype), memory)
-
-
-def delta_chunked(
-    query: Float[Tensor, "*#b L F"],
-    key: Float[Tensor, "*#b L F"],
-    value: Float[Tensor, "*#b L Dv"],
-    rate: Float[Tensor, "*#b L"],
-    *,
-    memory: Float[Tensor, "*b F Dv"] | None = None,
-    chunk: int = 64,
-) -> Delta:
-    """The delta rule chunk by chunk: what each position writes, from one triangular system.
-
-    Let row i of `u` be what position i of a chunk writes under its key. It is
-
-        u_i = rate_i (v_i - k_i @ memory - sum over j < i of (k_i . k_j) u_j),
-
-    with the memory from before the chunk: a linear system with a unit triangular matrix.
-
-    Args:
-        query: `(*b, L, F)`, as features.
-        key: `(*b, L, F)`, as features.
-        value: `(*b, L, Dv)`.
-        rate: `(*b, L)`.
-        memory: `(*b, F, Dv)`, from before; None is zero.
-        chunk: positions in a chunk.
-
-    Returns:
-        The output `(*b, L, Dv)` and the memory after the last position.
-
-    Raises:
-        TypeError: an input is not a floating-point tensor.
-        ValueError: shapes do not fit, or chunk is below 1.
-
-    Source:
-        Yang et al. 2024, section 3.
-
-    >>> key = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    >>> delta_chunked(key, key, torch.tensor([[5.0], [7.0]]), torch.ones(2)).output.T
-    tensor([[5., 7.]])
-    """
-    q, k, v, beta, memory = _delta(query, key, value, rate, memory)
-    _check_chunk(chunk)
-    outputs = []
-    for qc, kc, vc, bc in zip(*(x.split(chunk, dim=-2) for x in (q, k, v, beta)), strict=True):
-        earlier = bc * (kc @ kc.mT).tril(-1)
-        system = earlier + torch.eye(kc.shape[-2], dtype=kc.dtype, device=kc.device)
-        wanted = bc * (vc - kc @ memory)
-        u = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
-        outputs.append(qc @ memory + (qc @ kc.mT).tril() @ u)
-        memory = memory + kc.mT @ u
-    return Delta(torch.cat(outputs, dim=-2).to(value.dtype), memory)
-
-
 def _features(
     query: Tensor, key: Tensor, value: Tensor, feature_map: FeatureMap, causal: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -387,14 +271,14 @@ def _features(
     if not callable(feature_map):
         raise TypeError(f"feature_map must be callable, got {type(feature_map).__name__}")
     if causal:
-        _check_aligned(query, key)
-    q, k = feature_map(query), feature_map(key)
-    check_inputs(q, k, value)
-    q, k, v = _widened(q, k, value)
+        check_aligned(query, key)
+    q, k, v = widened(query, key, value)
+    q, k = feature_map(q), feature_map(k)  # in half precision small features would round to 0
+    check_inputs(q, k, v)
     return q, k, v
 
 
-def _widened(*tensors: Tensor) -> tuple[Tensor, ...]:
+def widened(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All with the same leading axes, in at least float32."""
     batch = torch.broadcast_shapes(*(x.shape[:-2] for x in tensors))
     return tuple(
@@ -408,27 +292,9 @@ def _begin(q: Tensor, k: Tensor, v: Tensor, state: LinearState | None) -> Linear
     batch, features, width = k.shape[:-2], k.shape[-1], v.shape[-1]
     if state is None:
         return LinearState(k.new_zeros(*batch, features, width), k.new_zeros(*batch, features))
-    _check_shape("state.memory", state.memory, (*batch, features, width))
-    _check_shape("state.total", state.total, (*batch, features))
+    check_shape("state.memory", state.memory, (*batch, features, width))
+    check_shape("state.total", state.total, (*batch, features))
     return LinearState(state.memory.to(k.dtype), state.total.to(k.dtype))
-
-
-def _delta(
-    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, memory: Tensor | None
-) -> tuple[Tensor, ...]:
-    check_inputs(query, key, value)
-    check_same_width(query, key)
-    _check_aligned(query, key)
-    if rate.ndim < 1 or rate.shape[-1] != key.shape[-2]:
-        raise ValueError(
-            f"rate must have shape (*b, {key.shape[-2]}), one for each key, got {tuple(rate.shape)}"
-        )
-    q, k, v, beta = _widened(query, key, value, rate.unsqueeze(-1))
-    shape = (*k.shape[:-2], k.shape[-1], v.shape[-1])
-    if memory is None:
-        return q, k, v, beta, k.new_zeros(shape)
-    _check_shape("memory", memory, shape)
-    return q, k, v, beta, memory.to(k.dtype)
 
 
 def _divided(output: Tensor, total: Tensor) -> Tensor:
@@ -436,12 +302,12 @@ def _divided(output: Tensor, total: Tensor) -> Tensor:
     return output / total.masked_fill(total == 0, 1.0)
 
 
-def _check_chunk(chunk: int) -> None:
+def check_chunk(chunk: int) -> None:
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
 
 
-def _check_aligned(query: Tensor, key: Tensor) -> None:
+def check_aligned(query: Tensor, key: Tensor) -> None:
     if query.shape[-2] != key.shape[-2]:
         raise ValueError(
             f"query has {query.shape[-2]} positions but key has {key.shape[-2]}: "
@@ -449,6 +315,6 @@ def _check_aligned(query: Tensor, key: Tensor) -> None:
         )
 
 
-def _check_shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
     if x.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")

@@ -210,8 +210,11 @@ def retrieve_sdpa(
     """
     check_beta(beta)
 
-    def step(x: Tensor) -> Attended:  # sdpa divides by the root of the width
-        return sdpa(x * (beta * math.sqrt(x.shape[-1])), patterns, patterns, mask=mask)
+    def step(x: Tensor) -> Attended:
+        query = x * (beta * math.sqrt(x.shape[-1]))  # sdpa divides by the root of the width
+        found = sdpa(query, patterns, patterns, mask=mask)
+        lost = ~query.isfinite().all(dim=-1, keepdim=True)  # its kernels may hide what is no number
+        return Attended(found.output.masked_fill(lost, math.nan), None)
 
     return _iterate(step, state, patterns, max_steps, tolerance)
 

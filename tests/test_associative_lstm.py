@@ -79,6 +79,14 @@ def test_bound_cuts_the_modulus_and_keeps_the_phase():
     assert bound(torch.zeros(1, dtype=torch.complex64)) == 0
 
 
+def test_keys_and_contents_are_bound():
+    """However large what the step makes of its input is, what it adds to a cell is at most 1."""
+    network = small()
+    with torch.no_grad():
+        network.input.weight.mul_(100)
+    assert network(numbers(1, 3)).state.cells.abs().max() <= 1 + 1e-12
+
+
 def test_a_key_of_modulus_one_gives_its_item_back_and_others_as_noise():
     """Without gates: c = sum of r x, and the conjugate of a key undoes it."""
     phases = numbers(4, 4096, seed=1) * 100
@@ -148,9 +156,10 @@ def test_the_permutations_are_saved_with_the_parameters():
 
 def test_clear_errors():
     with as_installed():
-        from attnbook.associative_lstm import AssociativeLSTM
+        from attnbook.associative_lstm import AssociativeLSTM, AssociativeState
 
         network = AssociativeLSTM(3, 8)
+        cells = torch.zeros(4, 4, dtype=torch.complex64)
         wrong = [
             (
                 lambda: AssociativeLSTM(3, 7),
@@ -166,6 +175,16 @@ def test_clear_errors():
                 lambda: network(torch.zeros(5, 2)),
                 ValueError,
                 "inputs must have shape (*b, at least 1 step, 3), got (5, 2)",
+            ),
+            (
+                lambda: network(torch.zeros(5, 3), AssociativeState(torch.zeros(1, 8), cells)),
+                ValueError,
+                "state.hidden must have shape (8,), got (1, 8)",
+            ),
+            (
+                lambda: network(torch.zeros(5, 3), AssociativeState(torch.zeros(8), cells[:1])),
+                ValueError,
+                "state.cells must have shape (4, 4), got (1, 4)",
             ),
             (
                 lambda: network.half()(torch.zeros(5, 3).half()),

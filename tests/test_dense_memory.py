@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -142,6 +144,14 @@ def test_what_rounding_makes_moves_no_unit():
     for F in (torch.exp, power(2), power(5), lambda z: (0.1 * z).exp()):
         assert (changes(state, x, F)[:, 2] == 0).all()
         assert torch.equal(sweep(state, x, F), state)
+
+
+@pytest.mark.parametrize("function", [power(3), rectified_power(2), torch.exp])
+def test_a_memory_can_be_copied_and_pickled(function):
+    x, s = signs(4, 9), signs(3, 9, seed=1)
+    memory = DenseMemory(9, function).store(x)
+    for other in (copy.deepcopy(memory), pickle.loads(pickle.dumps(memory))):
+        assert torch.equal(other(s), memory(s))
 
 
 def test_nothing_stored_moves_nothing_and_the_patterns_travel_in_the_state_dict():

@@ -205,6 +205,14 @@ def test_clear_errors():
             ),
             (lambda: network(x, state), "state.hidden must have shape (4,), got (3,)"),
             (
+                lambda: network(x, state._replace(hidden=torch.zeros(4))),
+                "state.fast must have shape (4, 4), got (3, 3)",
+            ),
+            (
+                lambda: network(x, FastWeightState(torch.zeros(4), torch.zeros(2, 4, 4))),
+                "state.fast must have shape (4, 4), got (2, 4, 4)",
+            ),
+            (
                 lambda: write(torch.zeros(3, 3), torch.zeros(4)),
                 "fast must have shape (*b, 4, 4) for 4 hidden units, got (3, 3)",
             ),

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from attnbook.graded import GradedNetwork
 from attnbook.hopfield import HopfieldNetwork, energy
+from attnbook.hopfield_rules import storkey
 
 few = settings(max_examples=15)
 
@@ -133,11 +135,51 @@ def test_half_precision_finds_a_step():
     assert GradedNetwork(3, gain=2.0).half().store(torch.ones(1, 3).half()).largest_step() <= 1
 
 
+def test_weights_that_are_not_symmetric_have_no_sure_step():
+    made = GradedNetwork(3, 2.0)
+    made.weights = torch.tensor([[0.0, 1.0, 5.0], [-1.0, 0.0, 3.0], [0.0, 0.0, 0.0]])
+    for sure in (made.largest_step, lambda: made.recall(torch.ones(3))):
+        with pytest.raises(ValueError, match=r"^weights must be symmetric"):
+            sure()
+    assert made.recall(torch.ones(3), size=0.5).steps >= 0
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):  # rounding is no asymmetry
+        learnt = GradedNetwork(40, 2.0, storkey).to(dtype).store(signs(9, 40).float())
+        assert 0 < learnt.largest_step() <= 1
+
+
+def test_eigenvalues_are_found_once_and_again_when_the_weights_change(monkeypatch):
+    calls, found = [], torch.linalg.eigvalsh
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda w: calls.append(w) or found(w))
+    made, u = random_network(6, 1.3, seed=2)
+    for _ in range(3):
+        made.recall(u)
+    assert len(calls) == 1
+
+    def fresh(network):
+        same = GradedNetwork(6, 1.3).double()
+        same.weights = network.weights.clone()
+        return same.largest_step()
+
+    twin = copy.deepcopy(made)
+    for network, changes in [
+        (made, lambda w: w.mul_(-2)),
+        (made, lambda w: w.fill_diagonal_(-3.0)),
+        (twin, lambda w: w.mul_(3)),
+    ]:
+        changes(network.weights)
+        assert network.largest_step() == fresh(network)
+    made.load_state_dict(twin.state_dict())
+    assert made.largest_step() == twin.largest_step() == fresh(twin)
+    made.gain = 2.6
+    assert made.largest_step() < twin.largest_step()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda g: g(0, 1.0), "units must be at least 1, got 0"),
-        (lambda g: g(3, 0.0), "gain must be above 0, got 0.0"),
+        (lambda g: g(3, 0.0), "gain must be positive and finite, got 0.0"),
+        (lambda g: g(3, math.inf), "gain must be positive and finite, got inf"),
         (lambda g: g(3, 1.0).store(torch.ones(1, 2)), "patterns must have 3 units, got 2"),
         (
             lambda g: g(3, 1.0).recall(torch.ones(3).double()),

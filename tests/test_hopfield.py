@@ -143,6 +143,23 @@ def test_all_at_once_end_at_a_fixed_point_or_in_a_cycle_of_two(N, seed, diagonal
         assert steps == first
 
 
+def test_every_small_network_with_ties_ends_in_a_cycle_of_two_at_most():
+    """All symmetric weights of three units out of -1, 0, 1, from all states."""
+    states = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)))
+    ties, longer = 0, 0
+    for a, b, c in itertools.product((-1.0, 0.0, 1.0), repeat=3):
+        w = torch.tensor([[0.0, a, b], [a, 0.0, c], [b, c, 0.0]])
+        for own in (torch.zeros(3), torch.tensor([-1.0, 0.0, 1.0])):
+            made = network(w + torch.diag(own), -own)
+            found = made.recall(states, update=synchronous, max_steps=10)
+            assert (found.period > 0).all()
+            ties += int((made.field(found.state)[found.period == 2] == 0).any())
+        made = network(w.triu() - w.tril())
+        longer += int((made.recall(states, update=synchronous, max_steps=10).period == 0).any())
+    assert ties > 5  # networks with a unit that stays in a cycle of two, for want of a field
+    assert longer > 5  # without symmetry
+
+
 def test_weights_that_are_not_symmetric_can_run_in_a_circle():
     ring = torch.eye(3).roll(1, dims=0)
     state = torch.tensor([1.0, -1.0, -1.0])

@@ -132,6 +132,17 @@ def test_the_papers_two_constants() -> None:
     assert not proven_capacity(5).applies
 
 
+def test_a_capacity_beyond_all_floats_is_infinite() -> None:
+    found = proven_capacity(10_000, spread=3.0)
+    assert found.patterns == math.inf
+    assert found.applies
+    assert 1 < found.base < math.inf
+    assert not proven_capacity(2, failure=1e-300).applies
+    for beta, spread in [(1e-120, 1.0), (1e300, 1e10), (1.0, 1e200), (5e-324, 1.0)]:
+        for x in proven_capacity(2, beta=beta, spread=spread):
+            assert x >= 0  # not NaN, and no error
+
+
 def test_bounds_have_gradients() -> None:
     patterns = torch.randn(4, 3).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: error_bound(x, 0.1, beta=0.5), (patterns,))
@@ -144,6 +155,11 @@ def test_bounds_have_gradients() -> None:
         ("error_bound(torch.zeros(0, 3))", "patterns must hold at least 1 pattern, got 0"),
         ("well_separated(torch.zeros(0, 3))", "patterns must hold at least 1 pattern, got 0"),
         ("error_bound(torch.eye(2), beta=-1.0)", "beta must be positive and finite, got -1.0"),
+        ("error_bound(torch.eye(2), -5.0)", "distance must not be negative, got -5"),
+        (
+            "error_bound(torch.eye(2), torch.tensor([0.5, -0.25]))",
+            "distance must not be negative, got -0.25",
+        ),
         ("proven_capacity(1)", "dim must be at least 2, got 1"),
         ("proven_capacity(9, beta=0.0)", "beta must be positive and finite, got 0.0"),
         ("proven_capacity(9, spread=0.0)", "spread must be positive and finite, got 0.0"),

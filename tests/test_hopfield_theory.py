@@ -97,6 +97,14 @@ def test_shapes_and_dtypes_are_those_of_the_load():
     assert theory.overlap(loads.half()).dtype == torch.float16
 
 
+def test_what_is_found_by_halving_carries_no_gradient():
+    load = torch.tensor([0.05, 0.2], dtype=torch.float64, requires_grad=True)
+    for found in (*theory.solve(load), theory.overlap(load)):
+        assert not found.requires_grad
+    for function in (theory.load_at, theory.first_error):
+        assert torch.autograd.gradcheck(function, (load,))
+
+
 @pytest.mark.parametrize("function", [theory.solve, theory.overlap, theory.first_error])
 def test_a_load_that_is_none_is_refused(function):
     for bad in (-0.1, float("nan"), float("inf")):

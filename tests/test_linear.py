@@ -1,4 +1,4 @@
-"""Linear attention and the delta rule: loops over indices, equal forms, and the laws they share."""
+"""Linear attention: loops over indices, equal forms, and the laws they share."""
 
 import re
 from collections.abc import Callable
@@ -13,11 +13,8 @@ from torch.testing import assert_close
 
 from attnbook import attend, causal, log_kernel
 from attnbook.linear import (
-    Delta,
     Linear,
     chunked,
-    delta_chunked,
-    delta_recurrent,
     elu_plus_one,
     linear_attention,
     parallel,
@@ -30,13 +27,7 @@ CAUSAL: dict[str, Callable[..., Linear]] = {
     "chunked(3)": lambda *x, **more: chunked(*x, chunk=3, **more),
     "chunked": chunked,
 }
-DELTA: dict[str, Callable[..., Delta]] = {
-    "recurrent": delta_recurrent,
-    "chunked(3)": lambda *x, **more: delta_chunked(*x, chunk=3, **more),
-    "chunked": delta_chunked,
-}
 each_form = pytest.mark.parametrize("form", CAUSAL)
-each_delta = pytest.mark.parametrize("form", DELTA)
 either = pytest.mark.parametrize("normalized", [True, False])
 
 
@@ -180,6 +171,18 @@ def test_sums_are_formed_in_float32(form: str, dtype: torch.dtype) -> None:
     assert (found.output.double() - exact).abs().max() <= torch.finfo(dtype).eps
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@each_form
+def test_small_features_do_not_vanish_in_half_precision(form: str, dtype: torch.dtype) -> None:
+    """exp(-18) is 0 in float16; the features are made in float32."""
+    x, value = torch.full((3, 2), -18.0, dtype=dtype), torch.ones(3, 1, dtype=dtype)
+    assert (CAUSAL[form](x, x, value).output == 1).all()
+    assert (linear_attention(x, x, value).output == 1).all()
+    seen = []
+    CAUSAL[form](x, x, value, feature_map=lambda z: seen.append(z.dtype) or z.exp())
+    assert set(seen) == {torch.float32}
+
+
 @each_form
 def test_gradients_are_exact(form: str) -> None:
     x = [y.requires_grad_() for y in inputs(length=4, width=2, value=2)]
@@ -188,121 +191,11 @@ def test_gradients_are_exact(form: str) -> None:
     assert torch.autograd.gradcheck(lambda *x: tuple(run(*x, normalized=False).state), x)
 
 
-# The delta rule
-
-
-def delta_by_loops(query, key, value, rate, memory):
-    """Schlag et al., section 4.2, with W as they write it: y = W q, an entry at a time."""
-    W = memory.T.tolist()  # (Dv, F)
-    rows = []
-    for q, k, v, beta in zip(*(x.tolist() for x in (query, key, value, rate)), strict=True):
-        said = [sum(w * x for w, x in zip(row, k, strict=True)) for row in W]
-        for m in range(len(v)):
-            for n in range(len(k)):
-                W[m][n] += beta * (v[m] - said[m]) * k[n]
-        rows.append([sum(w * x for w, x in zip(row, q, strict=True)) for row in W])
-    return torch.tensor(rows, dtype=torch.float64), torch.tensor(W, dtype=torch.float64).T
-
-
-def delta_inputs(*batch: int, length: int = 7) -> list[Tensor]:
-    query, key, value = inputs(*batch, length=length)
-    rate = torch.rand(*batch, length, generator=torch.Generator().manual_seed(9)).double()
-    return [query, torch.nn.functional.normalize(key, dim=-1), value, rate]
-
-
-@each_delta
-def test_the_delta_rule_is_that_of_the_paper(form: str) -> None:
-    x, memory = delta_inputs(), numbers(4, 3, seed=5)
-    found = DELTA[form](*x, memory=memory)
-    output, after = delta_by_loops(*x, memory)
-    assert_close(found.output, output)
-    assert_close(found.memory, after)
-    assert_close(DELTA[form](*x).output, delta_by_loops(*x, torch.zeros(4, 3))[0])
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 6))
-def test_both_forms_of_the_delta_rule_are_one_function(first: int, second: int, chunk: int) -> None:
-    pieces = [delta_inputs(2, length=first), delta_inputs(2, length=second)]
-    whole = [torch.cat(pair, dim=1) for pair in zip(*pieces, strict=True)]
-    wanted = delta_recurrent(*whole)
-    for form in (delta_recurrent, lambda *x, **more: delta_chunked(*x, chunk=chunk, **more)):
-        assert_close(form(*whole), wanted)
-        one = form(*pieces[0])
-        two = form(*pieces[1], memory=one.memory)
-        assert_close(torch.cat([one.output, two.output], dim=1), wanted.output)
-        assert_close(two.memory, wanted.memory)
-
-
-@each_delta
-def test_the_last_value_written_under_a_key_is_read_back(form: str) -> None:
-    """Rate 1, keys of length 1: exactly, whatever was there before. A sum would mix them."""
-    _, key, value, _ = delta_inputs()
-    key[1], key[4] = key[0], key[0]
-    memory = numbers(4, 3, seed=5)
-    found = DELTA[form](key, key, value, torch.ones(7).double(), memory=memory)
-    assert_close(found.output, value)
-    summed = recurrent(key, key, value, feature_map=lambda x: x, normalized=False).output
-    assert (summed - value).abs().max() > 0.1
-
-
-@each_delta
-def test_a_rate_of_zero_writes_nothing(form: str) -> None:
-    query, key, value, _ = delta_inputs()
-    memory = numbers(4, 3, seed=5)
-    found = DELTA[form](query, key, value, torch.zeros(7).double(), memory=memory)
-    assert_close(found.memory, memory)
-    assert_close(found.output, query @ memory)
-
-
-@each_delta
-def test_the_delta_rule_is_a_step_down_the_squared_error(form: str) -> None:
-    """Widrow and Hoff: memory minus rate times the gradient of half the squared error."""
-    _, key, value, rate = (x[:1] for x in delta_inputs())
-    memory = numbers(4, 3, seed=5).requires_grad_()
-    error = (key @ memory - value).square().sum() / 2
-    (gradient,) = torch.autograd.grad(error, memory)
-    found = DELTA[form](key, key, value, rate, memory=memory.detach()).memory
-    assert_close(found, memory.detach() - rate * gradient)
-
-
-@each_delta
-def test_with_orthonormal_keys_it_is_linear_attention(form: str) -> None:
-    """Nothing is there to be corrected."""
-    key, value = torch.linalg.qr(numbers(7, 7)).Q, numbers(7, 3, seed=1)
-    query = numbers(7, 7, seed=2)
-    found = DELTA[form](query, key, value, torch.ones(7).double())
-    plain = recurrent(query, key, value, feature_map=lambda x: x, normalized=False)
-    assert_close(found.output, plain.output)
-    assert_close(found.memory, plain.state.memory)
-
-
-@each_delta
-def test_the_delta_rule_is_causal_and_its_gradients_are_exact(form: str) -> None:
-    x = delta_inputs(2)
-    before = DELTA[form](*x).output
-    after = DELTA[form](*(torch.cat([y[:, :5], y[:, 5:] + 1], dim=1) for y in x)).output
-    assert_close(before[:, :5], after[:, :5], rtol=0, atol=1e-14)
-    assert (before[:, 5:] - after[:, 5:]).abs().max() > 1e-3
-    small = [y[0, :4].requires_grad_() for y in x]
-    assert torch.autograd.gradcheck(lambda *x: tuple(DELTA[form](*x)), small)
-
-
-@each_delta
-def test_the_delta_rule_in_half_precision(form: str) -> None:
-    x = delta_inputs(2)
-    for dtype in (torch.float16, torch.bfloat16):
-        found = DELTA[form](*(y.to(dtype) for y in x))
-        assert found.output.dtype == dtype
-        exact = delta_recurrent(*(y.to(dtype).double() for y in x)).output
-        assert (found.output.double() - exact).abs().max() <= 4 * torch.finfo(dtype).eps
-
-
 def test_clear_errors() -> None:
     with as_installed():
         from attnbook import linear
 
-        x, y, r = torch.zeros(3, 4), torch.zeros(3, 2), torch.zeros(3)
+        x, y = torch.zeros(3, 4), torch.zeros(3, 2)
         state = linear.LinearState(torch.zeros(4, 3), torch.zeros(4))
         wrong: list[tuple[Callable[[], object], type[Exception], str]] = [
             (
@@ -335,26 +228,6 @@ def test_clear_errors() -> None:
                 lambda: linear.linear_attention(x, x, y[:2]),
                 ValueError,
                 "key has 3 positions but value has 2",
-            ),
-            (
-                lambda: linear.delta_chunked(x, x, y, r, chunk=0),
-                ValueError,
-                "chunk must be at least 1, got 0",
-            ),
-            (
-                lambda: linear.delta_recurrent(x, x, y, r[:2]),
-                ValueError,
-                "rate must have shape (*b, 3), one for each key, got (2,)",
-            ),
-            (
-                lambda: linear.delta_recurrent(x, x, y, r, memory=x),
-                ValueError,
-                "memory must have shape (4, 2), got (3, 4)",
-            ),
-            (
-                lambda: linear.delta_recurrent(x.long(), x, y, r),
-                TypeError,
-                "query must be a floating-point tensor, got torch.int64",
             ),
         ]
         for call, error, message in wrong:

@@ -215,8 +215,10 @@ def test_each_state_rests_by_itself() -> None:
             alone = path(state[i : i + 1], patterns, beta=2.0)
             assert_close(alone.state[0], together.state[i], rtol=0.0, atol=1e-12)
             assert alone.steps[0] == together.steps[i]
-    lost = retrieve(state, patterns, beta=2.0, max_steps=5)  # SDPA takes NaN for an empty row
-    assert (lost.steps[1], lost.converged[1]) == (5, False)
+        for wrong in (float("nan"), float("inf")):
+            lost = path(torch.full((1, 4), wrong).double(), patterns, beta=2.0, max_steps=5)
+            assert (lost.steps.item(), lost.converged.item()) == (5, False)
+            assert lost.state.isnan().all()
 
 
 def test_more_patterns_behind_a_mask_change_nothing() -> None:
