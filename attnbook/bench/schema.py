@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["KINDS", "PASSES", "SCHEMA", "STATUSES", "check", "check_row"]
 
@@ -14,7 +15,8 @@ KINDS = ("matmul", "copy", "exp", "tanh", "reciprocal")
 """The ceilings: operations or bytes that the device does in a second at most."""
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Kind:
     """What a field may be, in words and as a test."""
 
     words: str

@@ -1,0 +1,120 @@
+"""The command `run`: measure case after case, and keep every row as soon as it is there."""
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from attnbook.bench import report
+from attnbook.bench.cases import Case
+from attnbook.bench.ceilings import ceilings
+from attnbook.bench.machine import here
+from attnbook.bench.progress import Progress
+from attnbook.bench.results import Results, changed, load, save
+from attnbook.bench.runner import measure
+from attnbook.bench.timing import limited, one_thread
+
+__all__ = ["chosen", "run"]
+
+INTERRUPTED = 130
+Measure = Callable[..., list[report.Row]]
+
+
+def chosen(cases: Iterable[Case], patterns: Sequence[str]) -> list[Case]:
+    """The cases whose mechanism or whole name is like a pattern, or all without patterns.
+
+    Raises:
+        ValueError: a pattern is like none.
+    """
+    cases = list(cases)
+    for pattern in patterns:
+        if not any(_like(case, pattern) for case in cases):
+            raise ValueError(f"no case is like {pattern!r}; --list names them")
+    return [case for case in cases if not patterns or any(_like(case, p) for p in patterns)]
+
+
+def _like(case: Case, pattern: str) -> bool:
+    return any(
+        fnmatchcase(name, given)
+        for name in (case.mechanism, case.name)
+        for given in (pattern, f"{pattern}, *")
+    )
+
+
+def run(
+    cases: Sequence[Case],
+    device: str,
+    path: Path | None,
+    *,
+    resume: bool = False,
+    rounds: int = 7,
+    seconds: float = 3.0,
+    threads: int = 1,
+    memory: float = 8.0,
+    small: bool = False,
+) -> int:
+    """Measure the cases, print them, and keep them in a file.
+
+    Args:
+        cases: in order.
+        device: "cpu" or "cuda".
+        path: the file that is written after each case; None prints alone.
+        resume: take the rows of this commit and device that the file has already.
+        rounds: of each way at most.
+        seconds: for the rounds of a case.
+        threads: of PyTorch on a CPU.
+        memory: gigabytes that a CPU's way may take.
+        small: ceilings that take no time.
+
+    Returns:
+        The exit code: 0, 1 where a way failed or gave something else, 130 where it was interrupted.
+    """
+    results = here(device, threads)
+    if path is not None:
+        _take(results, path, resume, [case.name for case in cases])
+    had = set(results.names("case"))
+    left = [case for case in cases if case.name not in had]
+    if had:
+        print(f"{len(had)} cases are there already: {len(left)} are left")
+    first = len(results.rows)
+    with one_thread(threads), limited(memory if device == "cpu" else 2**20):
+        try:
+            with Progress(len(left) + 1) as bar:
+                bar.at("ceilings")
+                dtypes = {case.dtype for case in cases}
+                if not results.ceilings or left:
+                    results.ceilings = ceilings(device, sorted(dtypes), small=small)
+                bar.print([*report.head(results), ""])
+                for case in left:
+                    bar.step()
+                    bar.at(case.name)
+                    rows = measure(case, device, results.ceilings, rounds=rounds, seconds=seconds)
+                    results.rows += rows
+                    if path is not None:
+                        save(results, path)
+                    bar.print(report.group(rows))
+        except KeyboardInterrupt:
+            kept = f"{len(results.rows) - first} rows were measured"
+            print(f"\ninterrupted: {kept}" + (f" and are in {path}" if path else ""))
+            return INTERRUPTED
+    if path is not None:
+        save(results, path)
+        print(f"saved: {path}")
+    lines = report.verdicts(results.rows[first:])
+    print("\n".join(lines))
+    return int(any(row.status == "error" for row in results.rows[first:]))
+
+
+def _take(results: Results, path: Path, resume: bool, names: Sequence[str]) -> None:
+    """Take over what the file has: rows still true on --resume; else those of other cases."""
+    if not path.exists():
+        return
+    if not resume:
+        return
+    old = load(path)
+    if (old.commit, old.device, old.torch) != (results.commit, results.device, results.torch):
+        print(f"{path.name} is of another commit, device or PyTorch: all is measured anew")
+        return
+    stale = {row.case for row in old.rows if changed(row.sources)}
+    results.rows = [row for row in old.rows if row.case not in stale]
+    results.ceilings = old.ceilings
+    results.timestamp = old.timestamp
