@@ -1,45 +1,40 @@
 import copy
-import itertools
 import math
 import re
-from collections import Counter
 
 import pytest
 import torch
 from building import as_installed
-from hypothesis import given, settings
-from hypothesis import strategies as some
+from told import (
+    QUESTIONS,
+    SLOTS,
+    STORIES,
+    D,
+    V,
+    mixture,
+    moved,
+    plus,
+    product,
+    sentence_by_hand,
+    softmax_by_hand,
+    times,
+)
 from torch.func import functional_call, stack_module_state, vmap
 
 from attnbook import attend, dot, softmax
 from attnbook.memory_network import (
     Hop,
-    KeyValueMemoryNetwork,
     MemoryNetwork,
-    SentenceTable,
     adjacent,
-    ages,
     hop,
     layerwise,
     linear,
-    position_encoding,
-    shared_words,
     untied,
 )
 
-V, D, SLOTS = 7, 3, 9
 TYINGS = {"adjacent": adjacent, "layerwise": layerwise, "untied": untied}
 each_tying = pytest.mark.parametrize("tying", TYINGS)
 NORMALIZERS = {"softmax": softmax, "linear": linear}
-# Stories of 3, 1 and no sentences, with padding in words and in sentences.
-STORIES = torch.tensor(
-    [
-        [[1, 2, 3], [4, 5, 0], [6, 0, 0], [0, 0, 0]],
-        [[2, 2, 6], [0, 0, 0], [0, 0, 0], [0, 0, 0]],
-        [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]],
-    ]
-)
-QUESTIONS = torch.tensor([[5, 1], [3, 0], [2, 4]])
 
 
 @pytest.fixture(autouse=True)
@@ -48,58 +43,11 @@ def one_thread():
     torch.manual_seed(0)
 
 
-def moved(model):
-    """In float64, away from special points."""
-    model.double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    return model
-
-
 def small(tying="adjacent", hops=2):
     return moved(MemoryNetwork(V, D, hops, SLOTS, tying=TYINGS[tying]))
 
 
-def key_value(hops=2):
-    return moved(KeyValueMemoryNetwork(V, D, hops))
-
-
 # The papers' equations, in loops
-
-
-def sentence_by_hand(words, table):
-    """sum_j l_j * A x_j: coordinates by k, words by j, both from 1."""
-    words = [word for word in words if word]
-    J = len(words)
-    total = [0.0] * D
-    for j, word in enumerate(words, start=1):
-        for k in range(1, D + 1):
-            weight = (1 - j / J) - (k / D) * (1 - 2 * j / J)
-            total[k - 1] += weight * table[word][k - 1]
-    return total
-
-
-def softmax_by_hand(scores):
-    top = max(scores, default=0.0)
-    parts = [math.exp(score - top) for score in scores]
-    return [part / sum(parts) for part in parts]
-
-
-def product(x, y):
-    return sum(a * b for a, b in zip(x, y, strict=True))
-
-
-def times(matrix, x):
-    return [product(row, x) for row in matrix]
-
-
-def plus(x, y):
-    return [a + b for a, b in zip(x, y, strict=True)]
-
-
-def mixture(weights, values):
-    return [sum(w * value[k] for w, value in zip(weights, values, strict=True)) for k in range(D)]
 
 
 def network_by_the_paper(model, story, question, old, normalize="softmax"):
@@ -142,46 +90,6 @@ def test_the_network_is_that_of_the_paper(tying, hops, normalize):
             )
             torch.testing.assert_close(found.logits[b], torch.tensor(logits).double())
             torch.testing.assert_close(found.weights[b], torch.tensor(read).double())
-
-
-def test_the_key_value_network_is_that_of_its_paper():
-    model = key_value(hops=2)
-    keys, values = STORIES, STORIES[..., :2].flip(1)
-    mask = torch.tensor([[True, False, True, False], [True] * 4, [False] * 4])
-    found = model(keys, values, QUESTIONS, mask=mask)
-    A = model.word.weight.tolist()
-
-    def bag(words):
-        return [sum(A[word][k] for word in words if word) for k in range(D)]
-
-    for b in range(3):
-        q = bag(QUESTIONS[b].tolist())
-        allowed = [i for i in range(4) if mask[b, i]]
-        for k, R in enumerate(model.turns):
-            p = softmax_by_hand([product(q, bag(keys[b, i].tolist())) for i in allowed])
-            o = mixture(p, [bag(values[b, i].tolist()) for i in allowed])
-            q = times(R.weight.tolist(), plus(q, o))
-            wanted = dict(zip(allowed, p, strict=True))
-            row = torch.tensor([wanted.get(i, 0.0) for i in range(4)]).double()
-            torch.testing.assert_close(found.weights[b, k], row)
-        logits = torch.tensor(times(model.answer.weight.tolist(), q)).double()
-        torch.testing.assert_close(found.logits[b], logits)
-
-
-@given(some.integers(1, 9), some.integers(1, 9))
-@settings(max_examples=20, deadline=None)
-def test_position_encoding_is_that_of_the_paper(J, dim):
-    found = position_encoding(J, dim)
-    for j, k in itertools.product(range(1, J + 1), range(1, dim + 1)):
-        wanted = (1 - j / J) - (k / dim) * (1 - 2 * j / J)
-        assert found[j - 1, k - 1].item() == pytest.approx(wanted, abs=1e-6)
-
-
-def test_a_sentence_is_the_sum_of_its_position_encoded_words():
-    table = SentenceTable(V, D)
-    words = torch.tensor([3, 1, 5, 3])
-    wanted = (position_encoding(4, D) * table.word.weight[words]).sum(0)
-    torch.testing.assert_close(table(words), wanted)
 
 
 # A hop
@@ -250,6 +158,10 @@ def test_what_is_not_there_counts_for_nothing(tying):
 def test_without_a_story_the_question_answers_itself(tying):
     model = small(tying)
     found = model(STORIES, QUESTIONS)
+    for shape in ((3, 4, 0), (3, 0, 3), (3, 0, 0)):  # no words, no sentences
+        empty = model(STORIES.new_zeros(shape), QUESTIONS)
+        torch.testing.assert_close(empty.logits[2], found.logits[2])
+        assert not empty.weights.any()
     u = model.question(QUESTIONS)
     for _ in model.inputs:
         u = model.carry(u)
@@ -280,13 +192,10 @@ def test_sentences_may_stand_in_any_order_as_long_as_they_keep_their_ages(tying)
     assert not torch.allclose(untold.logits, here.logits)
 
 
-def test_the_order_of_the_words_matters_in_a_story_and_not_in_a_bag():
+def test_the_order_of_the_words_matters_in_a_story():
     story, question = STORIES[:1], QUESTIONS[:1]
     model = small()
     assert not torch.allclose(model(story.flip(-1), question).logits, model(story, question).logits)
-    bags = key_value()
-    one, two = (bags(keys, STORIES[:1], question).logits for keys in (story, story.flip(-1)))
-    torch.testing.assert_close(one, two)
 
 
 def test_what_is_tied_is_the_same_and_stays_so():
@@ -319,17 +228,6 @@ def test_gradients_are_exact_and_reach_every_parameter(tying):
     assert all(p.grad is not None and p.grad.any() for p in used.values())
 
 
-def test_gradients_of_the_key_value_network_are_exact():
-    model = key_value()
-    names, values = zip(*model.named_parameters(), strict=True)
-
-    def logits(*parameters):
-        given_all = dict(zip(names, parameters, strict=True))
-        return functional_call(model, given_all, (STORIES, STORIES, QUESTIONS)).logits
-
-    assert torch.autograd.gradcheck(logits, values, fast_mode=True)
-
-
 @each_tying
 def test_parameters_survive_saving(tying):
     model, other = small(tying), small(tying)
@@ -339,14 +237,10 @@ def test_parameters_survive_saving(tying):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_types_of_numbers(dtype):
-    for model, inputs in (
-        (small(), (STORIES, QUESTIONS)),
-        (key_value(), (STORIES, STORIES, QUESTIONS)),
-    ):
-        found = model.to(dtype)(*inputs)
-        assert found.logits.dtype == found.weights.dtype == dtype
-        assert found.logits.isfinite().all()
-        assert found.weights.isfinite().all()
+    found = small().to(dtype)(STORIES, QUESTIONS)
+    assert found.logits.dtype == found.weights.dtype == dtype
+    assert found.logits.isfinite().all()
+    assert found.weights.isfinite().all()
 
 
 @each_tying
@@ -380,35 +274,7 @@ def test_one_hop_is_right_on_three_of_four_stories_at_most(tying, seed):
         assert ((margin * torch.tensor(right)) > 0).sum() <= 3
 
 
-# Ages, linear start, key hashing
-
-
-@given(some.lists(some.integers(0, 7), min_size=1, max_size=5), some.floats(0, 1.5))
-@settings(max_examples=40, deadline=None)
-def test_ages_fall_and_leave_gaps_for_what_was_empty(lengths, empty):
-    mask = torch.arange(7) < torch.tensor(lengths)[:, None]
-    old = ages(mask, empty=empty, generator=torch.Generator().manual_seed(len(lengths)))
-    for row, n in zip(old.tolist(), lengths, strict=True):
-        assert all(a > b for a, b in itertools.pairwise(row[:n]))
-        assert not any(row[n:])
-        assert all(0 <= age < n + math.ceil(empty * n) for age in row[:n])
-
-
-def test_without_empty_memories_ages_count_the_sentences():
-    mask = torch.tensor([[True, True, True], [True, False, False], [False, True, True]])
-    assert ages(mask).tolist() == [[2, 1, 0], [0, 0, 0], [0, 1, 0]]
-
-
-def test_every_number_and_place_of_empty_memories_is_as_likely():
-    N = 12_000
-    old = ages(
-        torch.ones(N, 2, dtype=torch.bool), empty=0.5, generator=torch.Generator().manual_seed(0)
-    )
-    counts = Counter(map(tuple, old.tolist()))
-    shares = {(1, 0): 1 / 2 + 1 / 6, (2, 0): 1 / 6, (2, 1): 1 / 6}  # one empty one half the time
-    assert set(counts) == set(shares)
-    for row, share in shares.items():
-        assert abs(counts[row] / N - share) < 4.5 * math.sqrt(share * (1 - share) / N)
+# Linear start
 
 
 def test_linear_keeps_the_scores_and_its_gradient_is_finite():
@@ -417,16 +283,6 @@ def test_linear_keeps_the_scores_and_its_gradient_is_finite():
     assert weights.tolist() == [[2.0, -3.0, 0.0], [0.0, 0.0, 0.0]]
     weights.sum().backward()
     assert scores.grad.tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
-
-
-def test_keys_share_a_word_with_the_question():
-    keys = torch.randint(0, V, (4, 6, 3))
-    questions = torch.randint(0, V, (4, 2))
-    for common in ([], [1, 2]):
-        found = shared_words(keys, questions, torch.tensor(common, dtype=torch.int64))
-        for b, i in itertools.product(range(4), range(6)):
-            words = set(keys[b, i].tolist()) & set(questions[b].tolist()) - {0, *common}
-            assert found[b, i].item() == bool(words)
 
 
 # Mistakes
@@ -454,14 +310,9 @@ MISTAKES = {
         lambda m: m.MemoryNetwork(V, D, 1, SLOTS)(STORIES, QUESTIONS, ages=QUESTIONS),
         "ages must be (3, 4), got (3, 2)",
     ),
-    "fewer than no empty ones": (
-        lambda m: m.ages(torch.ones(1, 2, dtype=torch.bool), empty=-0.1),
-        "empty must not be negative, got -0.1",
-    ),
-    "no words": (lambda m: m.position_encoding(0, 2), "words must be at least 1, got 0"),
-    "a value too few": (
-        lambda m: m.KeyValueMemoryNetwork(V, D, 1)(STORIES, STORIES[:, :2], QUESTIONS),
-        "key has 4 positions but value has 2",
+    "a sentence not yet told": (
+        lambda m: m.MemoryNetwork(V, D, 1, SLOTS)(STORIES, QUESTIONS, ages=STORIES[..., 0] - 3),
+        "ages must not be negative, got -3",
     ),
 }
 
@@ -476,10 +327,15 @@ def test_mistakes_are_named(mistake):
             make(memory_network)
 
 
-def test_words_that_are_no_integers_are_refused():
+def test_what_is_not_of_integers_is_refused():
     with as_installed() as _:
         from attnbook import memory_network
 
         model = memory_network.MemoryNetwork(V, D, 1, SLOTS)
         with pytest.raises(TypeError, match=r"stories must be of integers, got torch\.float32"):
             model(STORIES.float(), QUESTIONS)
+        for wrong, name in ((torch.rand(3, 4), "float32"), (STORIES[..., 0] > 0, "bool")):
+            with pytest.raises(TypeError, match=rf"ages must be of integers, got torch\.{name}"):
+                model(STORIES, QUESTIONS, ages=wrong)
+        with pytest.raises(TypeError, match="hops must be an integer, got float"):
+            memory_network.MemoryNetwork(V, D, 2.0, SLOTS)

@@ -17,7 +17,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from attnbook import plotting, softmax
 from attnbook.book.labs import save
-from attnbook.memory_network import MemoryNetwork, ages, linear
+from attnbook.memory_network import MemoryNetwork, linear
+from attnbook.sentences import ages
 from attnbook.tasks import questions, stories, ways
 from attnbook.training import train
 

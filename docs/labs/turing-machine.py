@@ -163,7 +163,7 @@ for n in LENGTHS:
 figure, ax = plotting.axes(
     height=3.4,
     alt="Share of wrong bits against the number of vectors, three seeds each. The machine's lie at "
-    "zero to 100 vectors and beyond. The LSTM's rise from a third to a half.",
+    "zero to 100 vectors and beyond. The LSTM's rise from above a third to a half.",
 )
 for colour, style, name in zip(plotting.COLOURS, ("-", "--"), runs, strict=False):
     for seed, (*_, results) in enumerate(runs[name]):
