@@ -1,5 +1,6 @@
-# Two commands set everything up: `make serve` and `make test`. With EXTRAS=tests,pretrained,peers
-# they install real weights and the transformers library too, and the tests that need them run.
+# Two commands set everything up: `make serve` and `make test`. With
+# EXTRAS=tests,pretrained,peers,triton they install real weights, the transformers library and Triton
+# too, and the tests that need them run.
 PYTHON ?= python3.11
 PORT ?= 8000
 EXTRAS ?= tests
@@ -41,7 +42,7 @@ bench: .venv/installed  ## time the fast paths against their peers, as ratios in
 	$(BIN)/python -m attnbook.bench
 
 lock: .venv/installed  ## write constraints.txt from the versions installed now
-	@grep -q pretrained,peers .venv/installed || (echo 'lock with EXTRAS=tests,pretrained,peers'; exit 1)
+	@grep -q pretrained,peers,triton .venv/installed || (echo 'lock with EXTRAS=tests,pretrained,peers,triton'; exit 1)
 	(sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > constraints.new
 	mv constraints.new constraints.txt
 
