@@ -4,11 +4,13 @@ The slow weights `W` and `C` are learnt. The fast weights `A` start at zero, fad
 outer product of each hidden state with itself:
 
     A(t)       = decay A(t-1) + rate h(t) h(t)^T
-    h_0(t+1)   = f(W h(t) + C x(t+1))
-    h_s+1(t+1) = f(LN[W h(t) + C x(t+1) + A(t) h_s(t+1)])      s = 0, ..., S - 1
+    h_0(t+1)   = f(W h(t) + C x(t))
+    h_s+1(t+1) = f(LN[W h(t) + C x(t) + A(t) h_s(t+1)])        s = 0, ..., S - 1
 
-The last `h_S` is the next hidden state. `A h` can be had without `A`: it is attention over the past
-hidden states, with the bare products for weights, older ones fading. `H` hidden units, `T` steps.
+The last `h_S` is the next hidden state: `x(t)` is what is read on the way from `h(t)` to `h(t+1)`.
+Row `t` of the hidden states that are returned is the one after input `t`. `A h` can be had without
+`A`: it is attention over the past hidden states, with the bare products for weights, older ones
+fading. `H` hidden units, `T` steps.
 """
 
 from collections.abc import Callable
