@@ -167,7 +167,7 @@ def exact(mixes: Mixes, passes: str) -> Callable[[Inputs], tuple[Tensor, ...]]:
     def compute(x: Inputs) -> tuple[Tensor, ...]:
         query, key, value, upstream = (t[-1:, -1:].double() for t in x[:4])
         if passes == "forward":
-            return (mixes(query, key, value, x.mask),)
+            return (mixes(query, key, value, x.mask).detach(),)
         return _both(mixes, Inputs(query, key, value, upstream, x.mask))
 
     return compute

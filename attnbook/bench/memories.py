@@ -1,115 +1,146 @@
-"""Contests of the memories: each against what a user would otherwise take for the same work."""
+"""Memories: each against what a user would otherwise take for the same work."""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from attnbook.bench.contests import OURS, Contest
+from attnbook.bench.cases import Case, Run, Way
 from attnbook.hopfield import HopfieldNetwork
-from attnbook.linear import chunked, parallel
 from attnbook.modern_hopfield import retrieve, retrieve_sdpa
 
-__all__ = ["linear", "memories", "recall", "retrieval"]
+__all__ = ["memories", "recall", "retrieval"]
 
-HOPFIELD_LAYERS = "hopfield-layers"
 CARRIERS = ("hflayers", "difflayers")
 """Its own package, which is on no index, and one that is and carries the same file."""
 
 
-@torch.no_grad()
-def linear(length: int = 4096, *, heads: int = 8, width: int = 64) -> Contest:
-    """Causal attention of one sequence: linear, chunk by chunk, against softmax.
+class Stored(NamedTuple):
+    """States `(1, L, D)` and patterns `(1, S, D)` of a modern Hopfield network."""
 
-    They are not the same function: linear attention takes another kernel for the exponential. What
-    is checked is that the chunks give what the matrix of all weights gives in float64.
-
-    Raises:
-        ArithmeticError: the chunks give something else.
-    """
-    generator = torch.Generator().manual_seed(0)
-    query, key, value = torch.randn(3, 1, heads, length, width, generator=generator)
-    got = chunked(query, key, value).output
-    for head in range(heads):  # one at a time: the matrix is large
-        exact = parallel(*(x[:, head].double() for x in (query, key, value))).output
-        budget = 8 * torch.finfo(got.dtype).eps * float(exact.abs().max())
-        error = float((got[:, head] - exact).abs().max())
-        if not error <= budget:
-            raise ArithmeticError(f"chunks are off by {error:.1e}, more than {budget:.1e}")
-    return Contest(
-        f"causal linear attention, L = {length}, forward",
-        {
-            OURS: lambda: chunked(query, key, value),
-            "raw SDPA, softmax": lambda: F.scaled_dot_product_attention(
-                query, key, value, is_causal=True
-            ),
-        },
-        {"raw SDPA, softmax": 3.5},
-        rounds=9,
-    )
+    state: Tensor
+    patterns: Tensor
+    options: dict[str, Any]
 
 
-@torch.no_grad()
 def retrieval(
-    patterns: int = 16384, *, states: int = 512, width: int = 64, updates: int = 3
-) -> Contest:
+    patterns: int = 16384,
+    *,
+    states: int = 512,
+    width: int = 64,
+    updates: int = 3,
+    peer_bar: float | None = 5.0,
+) -> Case:
     """Updates of the states of a modern Hopfield network, as many in each way.
 
-    The patterns are many: the weights of all states, 32 MB, do not fit into a cache. Where they do,
-    with 1,024 patterns say, the fused path gains less.
-
-    Raises:
-        ArithmeticError: a way gives something else.
+    Where the weights of all states fit into a cache, with 1,024 patterns say, the fused path gains
+    less: the bar is for many patterns.
     """
-    generator = torch.Generator().manual_seed(0)
-    stored = torch.randn(1, patterns, width, generator=generator)
-    state = torch.randn(1, states, width, generator=generator)
-    options: dict[str, Any] = {"beta": 0.25, "max_steps": updates, "tolerance": 0.0}
-    ways: dict[str, Callable[[], Tensor]] = {
-        OURS: lambda: retrieve_sdpa(state, stored, **options).state,
-        "retrieve, readable": lambda: retrieve(state, stored, **options).state,
-    }
-    carrier = next((name for name in CARRIERS if find_spec(name)), None)
-    if carrier:
-        layer = _hopfield_layer(carrier, 0.25, updates)
-        ways[HOPFIELD_LAYERS] = lambda: layer((stored, state, stored))
-    exact = retrieve(state.double(), stored.double(), **options).state
-    budget = 64 * updates * torch.finfo(state.dtype).eps * float(exact.abs().max())
-    for name, way in ways.items():
-        error = float((way() - exact).abs().max())
-        if not error <= budget:
-            raise ArithmeticError(f"{name} is off by {error:.1e}, more than {budget:.1e}")
-    return Contest(
-        f"modern Hopfield, {updates} updates of {states} states among {patterns} patterns",
-        {name: torch.no_grad()(way) for name, way in ways.items()},
-        {HOPFIELD_LAYERS: 5.0} if carrier else {},
-        rounds=9,
-        missing=() if carrier else (HOPFIELD_LAYERS,),
+
+    def setup(device: str) -> Stored:
+        generator = torch.Generator().manual_seed(0)
+        stored = torch.randn(1, patterns, width, generator=generator).to(device)
+        state = torch.randn(1, states, width, generator=generator).to(device)
+        return Stored(state, stored, {"beta": 0.25, "max_steps": updates, "tolerance": 0.0})
+
+    return Case(
+        "hopfield retrieval",
+        {"L": states, "S": patterns, "D": width, "updates": updates},
+        {
+            "retrieve_sdpa": Way(
+                _retrieval(retrieve_sdpa),
+                ("attnbook.modern_hopfield.retrieve_sdpa",),
+                peer_bar=peer_bar,
+            ),
+            "retrieve": Way(_retrieval(retrieve), ("attnbook.modern_hopfield.retrieve",)),
+            "hopfield-layers": Way(_theirs, package="hopfield-layers"),
+        },
+        "retrieve",
+        setup,
+        exact=lambda x: (retrieve(x.state.double(), x.patterns.double(), **x.options).state,),
+        tolerance=64.0 * updates,
+        work={"matmul": 4.0 * updates * states * patterns * width},
     )
 
 
-@torch.no_grad()
-def recall(units: int = 4000, *, load: float = 0.1, states: int = 100) -> Contest:
+def _retrieval(way: Callable[..., Any]) -> Callable[[Stored], Run]:
+    return lambda x: torch.no_grad()(lambda: way(x.state, x.patterns, **x.options).state)
+
+
+def _theirs(x: Stored) -> Run:
+    """Their layer as bare retrieval: nothing projected, nothing normalised."""
+    parts = ("state_pattern", "stored_pattern", "pattern_projection")
+    off = {f"normalize_{part}{affine}": False for part in parts for affine in ("", "_affine")}
+    static = {f"{part}_as_static": True for part in parts}
+    layer: nn.Module = _carrier().Hopfield(
+        scaling=x.options["beta"],
+        update_steps_max=x.options["max_steps"] - 1,  # after the first
+        update_steps_eps=1e-30,  # they stop where the weights change less; 0 is refused
+        disable_out_projection=True,
+        **static,
+        **off,
+    )
+    layer = layer.eval().to(x.state.device)
+    return torch.no_grad()(lambda: layer((x.patterns, x.state, x.patterns)))
+
+
+def _carrier() -> Any:
+    for name in CARRIERS:
+        try:
+            return import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise ModuleNotFoundError("No module named 'hopfield-layers'", name="hopfield-layers")
+
+
+class Damaged(NamedTuple):
+    """A Hopfield network and the states `(B, N)` that it begins with."""
+
+    network: HopfieldNetwork
+    states: Tensor
+
+
+def recall(
+    units: int = 4000, *, load: float = 0.1, states: int = 100, bar: float | None = 10.0
+) -> Case:
     """Asynchronous recall of damaged patterns: many states by matrix products, or unit by unit.
 
     Unit by unit is timed for one state, which stands for all.
-
-    Raises:
-        ArithmeticError: unit by unit ends in another state.
     """
-    generator = torch.Generator().manual_seed(0)
-    patterns = torch.randint(2, (round(load * units), units), generator=generator) * 2.0 - 1
-    flips = torch.rand(states, units, generator=generator) < 0.1
-    damaged = torch.where(flips, -patterns[:states], patterns[:states])
-    network = HopfieldNetwork(units).store(patterns)
-    rows = list(network.weights)
 
-    def by_unit() -> Tensor:
-        state, moving = damaged[0].clone(), True
+    def setup(device: str) -> Damaged:
+        generator = torch.Generator().manual_seed(0)
+        patterns = torch.randint(2, (round(load * units), units), generator=generator) * 2.0 - 1
+        flips = torch.rand(states, units, generator=generator) < 0.1
+        damaged = torch.where(flips, -patterns[:states], patterns[:states]).to(device)
+        return Damaged(HopfieldNetwork(units).to(device).store(patterns.to(device)), damaged)
+
+    return Case(
+        "hopfield recall",
+        {"B": states, "N": units, "P": round(load * units)},
+        {
+            "recall": Way(
+                lambda x: lambda: x.network.recall(x.states).state,
+                ("attnbook.hopfield.HopfieldNetwork",),
+                bar=bar,
+            ),
+            "unit by unit": Way(_by_unit, scale=float(states)),
+        },
+        "unit by unit",
+        setup,
+        exact=lambda x: (_by_unit(x)().double(),),
+        part=lambda given: (given.reshape(-1, units)[0],),
+        tolerance=0.0,
+    )
+
+
+def _by_unit(x: Damaged) -> Run:
+    rows, begun = list(x.network.weights), x.states[0]
+
+    def sweep() -> Tensor:
+        state, moving = begun.clone(), True
         while moving:
             moving = False
             for i, row in enumerate(rows):
@@ -117,35 +148,13 @@ def recall(units: int = 4000, *, load: float = 0.1, states: int = 100) -> Contes
                     state[i], moving = -state[i], True
         return state
 
-    if not torch.equal(by_unit(), network.recall(damaged).state[0]):
-        raise ArithmeticError("unit by unit ends in another state")
-    return Contest(
-        f"Hopfield recall, {units} units, {len(patterns)} patterns, {states} states",
-        {OURS: lambda: network.recall(damaged), "unit by unit": torch.no_grad()(by_unit)},
-        {"unit by unit": 10.0},
-        scale={"unit by unit": float(states)},
-        rounds=3,
-    )
+    return torch.no_grad()(sweep)
 
 
-def memories() -> Iterator[Contest]:
+def memories(device: str) -> Iterator[Case]:
     """All of them, at their sizes."""
+    for patterns in (1024, 4096):
+        yield retrieval(patterns, peer_bar=None)
     yield retrieval()
-    yield recall()
-    yield linear()
-
-
-def _hopfield_layer(carrier: str, beta: float, updates: int) -> torch.nn.Module:
-    """Their layer as bare retrieval: nothing projected, nothing normalised."""
-    parts = ("state_pattern", "stored_pattern", "pattern_projection")
-    off = {f"normalize_{part}{affine}": False for part in parts for affine in ("", "_affine")}
-    static = {f"{part}_as_static": True for part in parts}
-    layer = import_module(carrier).Hopfield(
-        scaling=beta,
-        update_steps_max=updates - 1,  # after the first
-        update_steps_eps=1e-30,  # they stop where the weights change less; 0 is refused
-        disable_out_projection=True,
-        **static,
-        **off,
-    )
-    return layer.eval()
+    if device == "cpu":
+        yield recall()

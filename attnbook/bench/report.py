@@ -7,7 +7,7 @@ from attnbook.bench.results import Results, Row
 __all__ = ["bytes_in_words", "group", "head", "markdown", "seconds_in_words", "table", "verdicts"]
 
 HEADS = ("", "time", "IQR", "ratio", "IQR", "best peer", "memory", "error", "speed", "ceiling")
-LINE = "    {:26}{:>11}{:>10}{:>9}{:>8}{:>10}{:>10}{:>9}{:>17}{:>15}  {}"
+LINE = "    {:31}{:>11}{:>10}{:>9}{:>8}{:>10}{:>10}{:>9}{:>17}{:>15}  {}"
 
 
 def head(results: Results) -> list[str]:
@@ -86,7 +86,7 @@ def verdicts(rows: Iterable[Row]) -> list[str]:
 
 def _line(row: Row) -> str:
     cells = _cells(row)
-    return LINE.format(row.implementation[:25], *cells).rstrip()
+    return LINE.format(row.implementation[:30], *cells).rstrip()
 
 
 def _cells(row: Row) -> list[str]:

@@ -3,18 +3,27 @@
 from collections.abc import Iterator
 
 from attnbook.bench.cases import Case
+from attnbook.bench.decoding import writing
 from attnbook.bench.dot_product import dot_product
+from attnbook.bench.efficient import linear, low_rank, random_features
+from attnbook.bench.memories import memories
+from attnbook.bench.models import models
 
 __all__ = ["suite"]
+
+LENGTHS = (256, 512, 1024, 2048, 4096)
 
 
 def suite(device: str) -> Iterator[Case]:
     """The cases that `make bench` runs on a device, "cpu" or "cuda"."""
-    yield from _gpu() if device == "cuda" else _cpu()
-
-
-def _cpu() -> Iterator[Case]:
-    yield from dot_product((256, 512, 1024, 2048, 4096), heads=4)
+    yield from _gpu() if device == "cuda" else dot_product(LENGTHS, heads=4)
+    lengths = LENGTHS if device == "cpu" else (1024, 4096, 16384)
+    yield from linear(lengths)
+    yield from low_rank(lengths)
+    yield from random_features(lengths)
+    yield from memories(device)
+    yield from models(device)
+    yield from writing()
 
 
 def _gpu() -> Iterator[Case]:

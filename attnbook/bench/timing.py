@@ -42,12 +42,16 @@ def in_turn(
     begun = perf_counter()
     for turn in range(rounds):
         spent = perf_counter() - begun
-        if turn >= min(3, rounds) and spent * (turn + 1) / turn > seconds:
+        if turn >= 3 and spent * (turn + 1) / turn > seconds:
             break
         for name in [name for name in runs if name not in failed]:
             try:
                 if name not in numbers:
-                    numbers[name] = max(1, int(BLOCK / max(block(runs[name], 1), 1e-9)))
+                    once = block(runs[name], 1)
+                    numbers[name] = max(1, int(BLOCK / max(once, 1e-9)))
+                    if numbers[name] == 1:  # a whole block already
+                        times[name].append(once)
+                        continue
                 times[name].append(block(runs[name], numbers[name]))
             except Exception as error:
                 failed[name] = error
@@ -55,7 +59,13 @@ def in_turn(
 
 
 def _cpu_block(run: Run, number: int) -> float:
-    return float(Timer("run()", globals={"run": run}).timeit(number).median)
+    """One run alone is not warmed up: it is long, or only says how many make a block."""
+    if number == 1:
+        begun = perf_counter()
+        run()
+        return perf_counter() - begun
+    timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+    return float(timer.timeit(number).median)
 
 
 def _cuda_block(run: Run, number: int) -> float:
