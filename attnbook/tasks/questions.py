@@ -89,7 +89,7 @@ def encode(stories: Sequence[Story], slots: int | None = None) -> Batch:
             raise ValueError(
                 f"facts must be places of {len(story.sentences)} sentences, got {story.facts}"
             )
-        if " " in story.answer:
+        if len(story.answer.split()) != 1:
             raise ValueError(f"answer must be one word, got {story.answer!r}")
     slots = longest if slots is None else slots
     if slots < longest:

@@ -132,22 +132,22 @@ def associative_recall(
     Source:
         Graves, Wayne, Danihelka 2014, section 4.3. The paper does not say that items differ.
 
-    >>> batch = associative_recall(1, 3, torch.Generator().manual_seed(1), bits=2, width=1)
-    >>> batch.inputs[0].int().T  # the item 1 1 is shown again; 0 0 followed it
+    >>> batch = associative_recall(1, 3, torch.Generator().manual_seed(1), bits=3, width=1)
+    >>> batch.inputs[0].int().T  # the item 1 1 0 is shown again
     tensor([[0, 1, 0, 0, 0, 1, 0, 1, 0, 0],
-            [0, 1, 0, 0, 0, 0, 0, 1, 0, 0],
+            [0, 1, 0, 1, 0, 1, 0, 1, 0, 0],
+            [0, 0, 0, 1, 0, 1, 0, 0, 0, 0],
             [1, 0, 1, 0, 1, 0, 0, 0, 0, 0],
             [0, 0, 0, 0, 0, 0, 1, 0, 1, 0]], dtype=torch.int32)
-    >>> batch.answers[0].int().T
+    >>> batch.answers[0].int().T  # 0 1 1 followed it
     tensor([[0],
-            [0]], dtype=torch.int32)
+            [1],
+            [1]], dtype=torch.int32)
     """
     _check(size=size, items=items, bits=bits, width=width)
     if not 2 <= items <= 2 ** (bits * width):
         raise ValueError(f"items must be in 2..{2 ** (bits * width)}, got {items}")
-    listed = _bits(size * items, width, bits, generator).view(size, items, width, bits)
-    while bool((again := _repeated(listed)).any()):
-        listed[again] = _bits(int(again.sum()), width, bits, generator)
+    listed = _different(size, items, width, bits, generator)
     asked = torch.randint(items - 1, (size,), generator=generator)
     rows = torch.arange(size)
     inputs = listed.new_zeros(size, (width + 1) * (items + 1) + 1 + width, bits + 2)
@@ -189,6 +189,19 @@ def wrong_bits(output: Float[Tensor, "B T O"], batch: Sequences) -> float:
 
 def _bits(size: int, length: int, bits: int, generator: torch.Generator) -> Tensor:
     return torch.randint(2, (size, length, bits), generator=generator).float()
+
+
+def _different(size: int, items: int, width: int, bits: int, generator: torch.Generator) -> Tensor:
+    """Lists of items that all differ, `(size, items, width, bits)`; each such list is as likely."""
+    if 2 * items > 2 ** (bits * width):  # most of all there are: some of each order of all
+        orders = [torch.randperm(2 ** (bits * width), generator=generator) for _ in range(size)]
+        places = torch.arange(bits * width - 1, -1, -1)
+        digits = torch.stack(orders)[:, :items, None] >> places & 1
+        return digits.view(size, items, width, bits).float()
+    listed = _bits(size * items, width, bits, generator).view(size, items, width, bits)
+    while bool((again := _repeated(listed)).any()):  # few rounds: a draw is more often new than not
+        listed[again] = _bits(int(again.sum()), width, bits, generator)
+    return listed
 
 
 def _repeated(listed: Tensor) -> Tensor:

@@ -92,7 +92,9 @@ def draw(
     Raises:
         TypeError: the generator is not of `random`.
         ValueError: size is below 1, lengths is empty or holds one that the task cannot have, or
-            there are not so many different stories.
+            there are not so many different stories. That is taken to be so when 1,000 draws, and 20
+            more for each story found, have brought no other: of `n` stories as likely as each other
+            the last would be missed once in 5e8 times.
 
     >>> stories = draw(two_facts, 1000, random.Random(0))
     >>> len(stories), len(set(stories)), stories[0].question, stories[0].answer
@@ -110,8 +112,11 @@ def draw(
             known += 1
         else:
             found[story], known = None, 0
-        if known == 1000:
-            raise ValueError(f"size must be at most {len(found)} for these lengths, got {size}")
+        if known == 1000 + 20 * len(found):
+            raise ValueError(
+                f"size must be at most {len(found)} for these lengths, got {size}: "
+                f"{known:,} draws in a row brought no other story"
+            )
     return list(found)
 
 
@@ -151,9 +156,13 @@ def single_fact(generator: random.Random, length: int) -> Story:
          Which room is Ada in? workshop
     """
     check(generator, length, 1)
-    events = walks(generator, length)
-    who = generator.choice(sorted({event.who for event in events}))
-    return _story(events, f"which room is {who} in", room_of(events, who))
+
+    def attempt() -> Story | None:
+        events = walks(generator, length)
+        who = generator.choice(sorted({event.who for event in events}))
+        return _story(events, f"which room is {who} in", room_of(events, who))
+
+    return _until_it_fits(attempt)
 
 
 def two_facts(generator: random.Random, length: int) -> Story:
@@ -180,11 +189,14 @@ def two_facts(generator: random.Random, length: int) -> Story:
          Which room is the lantern in? attic
     """
     check(generator, length, 2)
-    while True:
+
+    def attempt() -> Story | None:
         events = life(generator, length)
         thing = generator.choice(THINGS)
-        if _all_needed(events, lambda some, t=thing: room_with(some, t)):
-            return _story(events, f"which room is the {thing} in", room_with(events, thing))
+        found = _all_needed(events, lambda some: room_with(some, thing))
+        return _story(events, f"which room is the {thing} in", found)
+
+    return _until_it_fits(attempt)
 
 
 def three_facts(generator: random.Random, length: int) -> Story:
@@ -213,14 +225,18 @@ def three_facts(generator: random.Random, length: int) -> Story:
          Which room was the rope in before the library? workshop
     """
     check(generator, length, 3)
-    while True:
+
+    def attempt() -> Story | None:
         events = life(generator, length)
         thing = generator.choice(THINGS)
         rooms = [visit.answer for visit in visits(events, thing)[1:]]
-        room = generator.choice(rooms) if rooms else ""
-        if room and _all_needed(events, lambda some, t=thing, r=room: room_before(some, t, r)):
-            question = f"which room was the {thing} in before the {room}"
-            return _story(events, question, room_before(events, thing, room))
+        if not rooms:
+            return None
+        room = generator.choice(rooms)
+        found = _all_needed(events, lambda some: room_before(some, thing, room))
+        return _story(events, f"which room was the {thing} in before the {room}", found)
+
+    return _until_it_fits(attempt)
 
 
 def yes_no(generator: random.Random, length: int) -> Story:
@@ -246,14 +262,18 @@ def yes_no(generator: random.Random, length: int) -> Story:
          Is Ada in the stable? no
     """
     check(generator, length, 2)
-    while True:
+
+    def attempt() -> Story | None:
         events = walks(generator, length)
         people = sorted({event.who for event in events})
         who, other = (generator.choice(people) for _ in range(2))
         mine, theirs = room_of(events, who), room_of(events, other)
-        if mine and theirs and mine.answer != theirs.answer:
-            answer, room = generator.choice([("yes", mine.answer), ("no", theirs.answer)])
-            return _story(events, f"is {who} in the {room}", Found(answer, mine.facts))
+        if not mine or not theirs or mine.answer == theirs.answer:
+            return None
+        answer, room = generator.choice([("yes", mine.answer), ("no", theirs.answer)])
+        return _story(events, f"is {who} in the {room}", Found(answer, mine.facts))
+
+    return _until_it_fits(attempt)
 
 
 def counting(generator: random.Random, length: int) -> Story:
@@ -283,14 +303,18 @@ def counting(generator: random.Random, length: int) -> Story:
     """
     check(generator, length, 4)
     wanted = NUMBERS.index(generator.choice(NUMBERS))
-    while True:
+
+    def attempt() -> Story | None:
         events = life(generator, length)
         last = {event.what: event for event in events if event.does != WALKS}
         held = [event.who for event in last.values() if event.does == TAKES]
         people = [who for who in sorted({e.who for e in events}) if held.count(who) == wanted]
-        if people:
-            who = generator.choice(people)
-            return _story(events, f"how many things does {who} have", number_with(events, who))
+        if not people:
+            return None
+        who = generator.choice(people)
+        return _story(events, f"how many things does {who} have", number_with(events, who))
+
+    return _until_it_fits(attempt)
 
 
 def check(generator: random.Random, length: int, least: int, most: int | None = None) -> None:
@@ -313,16 +337,26 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _all_needed(events: list[Event], find: Callable[[list[Event]], Found | None]) -> bool:
-    """Whether there is an answer, and without any of its facts none, or another."""
+def _until_it_fits(attempt: Callable[[], Story | None]) -> Story:
+    """The first story that is one of its kind: what happens in it is drawn before the question."""
+    while (story := attempt()) is None:
+        pass
+    return story
+
+
+def _all_needed(events: list[Event], find: Callable[[list[Event]], Found | None]) -> Found | None:
+    """The answer, if there is one, and without any of its facts none, or another."""
     found = find(events)
     if not found:
-        return False
+        return None
     without = (find(events[:i] + events[i + 1 :]) for i in found.facts)
-    return all(other is None or other.answer != found.answer for other in without)
+    needed = all(other is None or other.answer != found.answer for other in without)
+    return found if needed else None
 
 
-def _story(events: list[Event], question: str, found: Found | None) -> Story:
-    assert found, f"{question} has no answer"
+def _story(events: list[Event], question: str, found: Found | None) -> Story | None:
+    """What happened, told; None if the question has no answer."""
+    if not found:
+        return None
     sentences = tuple(does.format(who, what) for who, does, what in events)
     return Story(sentences, question, *found)

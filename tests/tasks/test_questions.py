@@ -65,6 +65,8 @@ def test_stories_without_any_fact_are_a_batch_too():
         ([SHORT._replace(sentences=())], "stories must not be empty, nor any"),
         ([SHORT._replace(facts=(1,))], r"facts must be places of 1 sentences, got \(1,\)"),
         ([SHORT._replace(answer="no way")], "answer must be one word, got 'no way'"),
+        ([SHORT._replace(answer="")], "answer must be one word, got ''"),
+        ([SHORT._replace(answer=" ")], "answer must be one word, got ' '"),
         ([SHORT._replace(answer="perhaps")], "outside the vocabulary"),
         ([SHORT._replace(sentences=("Eve walks into the attic",))], "outside the vocabulary"),
     ],

@@ -1,3 +1,7 @@
+import itertools
+import math
+from collections import Counter
+
 import pytest
 import torch
 
@@ -61,9 +65,22 @@ def test_recall_can_be_answered_from_its_input(items, width):
     assert places == set(range(items - 1))  # any but the last is asked for
 
 
+@pytest.mark.parametrize("items", [2, 4])
+def test_every_list_of_different_items_is_as_likely(items):
+    """Of four items, by drawing again what is there already and, for all four, by an order."""
+    size = 12_000
+    batch = associative_recall(size, items, generator(), bits=2, width=1)
+    listed = [tuple(bits(row[1 : 2 * items : 2, :2])) for row in batch.inputs]
+    counts, share = Counter(listed), 1 / math.perm(4, items)
+    assert set(counts) == set(itertools.permutations(itertools.product((0, 1), repeat=2), items))
+    spread = math.sqrt(size * share * (1 - share))
+    assert all(abs(count - size * share) < 5 * spread for count in counts.values())
+
+
 def test_all_items_there_are_can_be_listed():
-    batch = associative_recall(3, 4, generator(), bits=2, width=1)
-    assert batch.inputs[:, 1:8:2, :2].flatten(1).sum(1).tolist() == [4.0] * 3
+    batch = associative_recall(1, 2**10, generator(), bits=5, width=2)
+    listed = batch.inputs[0, : 3 * 2**10].view(2**10, 3, 7)[:, 1:, :5].flatten(1)
+    assert len(listed.unique(dim=0)) == 2**10
 
 
 @pytest.mark.parametrize("draw", [copy, associative_recall])

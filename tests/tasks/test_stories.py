@@ -203,6 +203,11 @@ def test_a_seed_gives_the_same_stories_and_all_are_different():
     assert lengths == {3, 5}
 
 
+def test_all_stories_there_are_can_be_drawn():
+    """Two walks of one person, or of two, either of whom is asked for."""
+    assert len(draw(single_fact, 24 * 5 + 24 * 18 * 2, random.Random(0), [2])) == 984
+
+
 def test_tell_marks_the_facts():
     story = two_facts(random.Random(7), 9)
     *lines, asked = tell(story).splitlines()
@@ -223,7 +228,7 @@ def test_tell_marks_the_facts():
         ((yes_no, 1, random.Random(0), [1]), "length must be at least 2, got 1"),
         ((counting, 1, random.Random(0), [3]), "length must be at least 4, got 3"),
         ((path_finding, 1, random.Random(0)), "length must be from 2 to 5, got "),
-        ((single_fact, 25, random.Random(0), [1]), "at most 24 for these lengths, got 25"),
+        ((single_fact, 985, random.Random(0), [2]), "at most 984 for these lengths, got 985: 20,"),
     ],
 )
 def test_clear_errors(arguments, message):
