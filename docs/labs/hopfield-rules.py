@@ -82,7 +82,7 @@ for f, (panel, flips) in enumerate(zip(panels, FLIPS, strict=True)):
             )
     panel.set(xlabel="load (patterns a unit)", title=f"{flips:.0%} of the units flipped")
 panels[0].set(ylabel="share recalled", ylim=(-0.03, 1.03))
-panels[0].legend(loc="center right")
+figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 figure
 
 # %% [markdown]
