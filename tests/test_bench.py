@@ -1,6 +1,9 @@
-"""The benchmark checks before it times, and reports what it measured."""
+"""The benchmark checks before it times, keeps what it measured, and stops for no implementation."""
 
+import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,215 +11,363 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from attnbook import Attended, attend
+from attnbook import attend
 from attnbook.bench import __main__ as bench
-from attnbook.bench import contests, memories, runner
-from attnbook.bench.cases import IMPLEMENTATIONS, Case
-from attnbook.bench.contests import PEER, Contest, decoding, multi_head, training
-from attnbook.bench.runner import hold, measure
-from attnbook.hopfield import HopfieldNetwork, Recalled
-from attnbook.language_model import LanguageModel
-from attnbook.layers import MultiHeadAttention
-from attnbook.linear import Linear, chunked
-from attnbook.modern_hopfield import Retrieval, retrieve_sdpa
+from attnbook.bench import report, runner, timing
+from attnbook.bench import run as running
+from attnbook.bench.cases import Case, Inputs, Mixes, Way, attention, backward, exact, forward, part
+from attnbook.bench.ceilings import bound, ceilings
+from attnbook.bench.dot_product import dot_product
+from attnbook.bench.progress import Progress
+from attnbook.bench.results import Row, load
+from attnbook.bench.runner import measure
+from attnbook.bench.suite import suite
+
+ROOT = Path(__file__).parents[1]
+SHAPE = {"B": 1, "H": 2, "L": 8, "D": 4}
 
 
-def test_prints_and_saves_a_row_for_each_implementation(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "results" / "cpu.json"
-    rows = bench.main(["--lengths", "24", "--rounds", "2", "--only", "paths", "--save", str(file)])
-    printed = capsys.readouterr().out
-    saved = json.loads(file.read_text())
-    assert len(saved["rows"]) == len(rows) == 4 * len(IMPLEMENTATIONS)
-    assert saved["rows"][0] == {**rows[0].to_dict(), "shape": list(rows[0].shape)}
-    assert saved["device"]["threads"] == 1
-    for row in rows:
-        assert row.median > 0
-        assert f"{1e3 * row.median:.2f}" in printed
-    assert [row.speedup for row in rows if row.implementation == "attend"] == [1.0] * 4
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of one run."""
+    monkeypatch.setattr(timing, "BLOCK", 0.0)
 
 
-def test_prints_without_saving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(bench, "RESULTS", tmp_path / "cpu.json")
-    bench.main(["--lengths", "8", "--rounds", "1", "--only", "paths"])
-    assert not list(tmp_path.iterdir())
+def readable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return attend(q, k, v, mask=mask).output
 
 
-def test_a_wrong_implementation_is_not_timed() -> None:
-    def unscaled(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Attended:
-        return attend(2 * query, key, value, mask=mask)
+def case(ways: dict[str, Way], passes: str = "forward", shape: dict[str, int] = SHAPE) -> Case:
+    every = {"attend": Way(way(readable, passes), ("attnbook.attend",)), **ways}
+    return Case(
+        "naps",
+        shape,
+        every,
+        "attend",
+        attention(shape, "float32"),
+        passes,
+        exact=exact(readable, passes),
+        part=part,
+    )
 
-    case = Case((1, 1, 8, 4), implementations={"attend": attend, "unscaled": unscaled})
-    with pytest.raises(ArithmeticError, match=r"^unscaled is off by "):
-        measure(case, rounds=1)
+
+def way(mixes: Mixes, passes: str = "forward") -> Callable[[Inputs], Any]:
+    return forward(mixes) if passes == "forward" else backward(mixes)
 
 
-@pytest.mark.parametrize("backward", [False, True])
-def test_peak_memory_counts_the_weights(backward: bool) -> None:
-    """The readable path holds L x L numbers several times over; the tiled one does not once."""
-    length, threads = 600, torch.get_num_threads()
-    peaks = {
-        row.implementation: row.peak_bytes
-        for row in measure(Case((1, 1, length, 4), backward=backward), rounds=1)
+def raising(error: Exception) -> Callable[[Inputs], Any]:
+    def make(x: Inputs) -> Any:
+        raise error
+
+    return make
+
+
+# One case
+
+
+def test_what_cannot_be_timed_is_a_row_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[str] = []
+    plain = timing.in_turn
+    monkeypatch.setattr(runner, "in_turn", lambda runs, *a: timed.extend(runs) or plain(runs, *a))
+    rows = measure(
+        case(
+            {
+                "unscaled": Way(forward(lambda q, k, v, m: readable(2 * q, k, v, m))),
+                "large": Way(lambda x: lambda: torch.empty(2**60)),
+                "full": Way(raising(torch.OutOfMemoryError("CUDA out of memory.\nTried"))),
+                "bad": Way(lambda x: lambda: 1 / 0),
+                "gone": Way(raising(ModuleNotFoundError("no", name="gone_layers"))),
+            }
+        ),
+        rounds=1,
+    )
+    assert timed == ["attend"]
+    said = {row.implementation: (row.status, row.message) for row in rows}
+    assert said.pop("attend") == ("ok", "")
+    status, message = said.pop("unscaled")
+    assert (status, message[:23]) == ("error", "ArithmeticError: off by")
+    status, message = said.pop("large")
+    assert status in ("oom", "error")
+    assert message
+    assert said == {
+        "full": ("oom", "OutOfMemoryError: CUDA out of memory."),
+        "bad": ("error", "ZeroDivisionError: division by zero"),
+        "gone": ("missing", "gone_layers is not installed: pip install 'attnbook[peers]'"),
     }
-    weights = 4 * length**2
-    assert peaks["attend"] >= 2 * weights
-    assert 0 < peaks["fused.sdpa"] < weights
-    assert torch.get_num_threads() == threads
 
 
-# Contests
+def test_a_case_that_cannot_be_set_up_is_rows() -> None:
+    def setup(device: str) -> Any:
+        raise MemoryError("no room for the inputs")
+
+    rows = measure(replace(case({"other": Way(forward(readable))}), setup=setup), rounds=1)
+    assert [row.status for row in rows] == ["oom", "oom"]
 
 
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the optional peer were not installed."""
-    monkeypatch.setattr(contests, "find_spec", lambda _: None)
+def test_a_wrong_gradient_is_not_timed() -> None:
+    lost = Way(backward(lambda q, k, v, m: readable(q, 1.01 * k - 0.01 * k.detach(), v, m)))
+    row = measure(case({"lost": lost}, "forward + backward"), rounds=1)[1]
+    assert (row.status, row.median, row.peak_bytes) == ("error", None, None)
 
 
-SMALL: dict[str, Callable[[], Contest]] = {
-    "forward": lambda: multi_head(6, False, width=8, heads=2),
-    "backward": lambda: multi_head(6, True, width=8, heads=2),
-    "training": lambda: training(4, width=8, heads=2, layers=1, batch=2),
-    "decoding": lambda: decoding(16, width=8, heads=2, layers=1, batch=2),
-}
+def test_a_row_says_what_was_measured() -> None:
+    got = measure(case({"theirs": Way(forward(readable), package="torch")}), "cpu", rounds=3)
+    ours, theirs = got
+    assert ours.n == theirs.n == 3
+    assert ours.median
+    assert ours.iqr is not None
+    assert ours.peak_bytes
+    assert ours.max_error is not None
+    assert ours.max_error <= 16 * torch.finfo(torch.float32).eps
+    assert ours.version is None
+    assert theirs.version
+    assert torch.__version__.startswith(theirs.version.partition("+")[0])
+    assert "attnbook/core.py" in ours.sources
+    assert not theirs.sources
+    assert ours.command == (
+        'python -m attnbook.bench run --device cpu --case "naps, forward, float32, B1 H2 L8 D4"'
+    )
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_a_contest_is_held(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone(monkeypatch)
-    contest, threads = SMALL[name](), torch.get_num_threads()
-    assert contest.missing == (PEER,)
-    places = hold(contest, rounds=2)
-    assert [place.implementation for place in places] == list(contest.runs)
-    assert (places[0].implementation, places[0].ratio, places[0].bar) == ("attnbook", 1.0, None)
-    assert all(place.median > 0 and place.rounds == 2 for place in places)
-    barred = [place.bar for place in places if place.bar is not None]
-    assert barred == [contest.bars[k] for k in contest.bars if k != PEER]
-    assert torch.get_num_threads() == threads
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_the_optional_peer_takes_part(name: str) -> None:
-    pytest.importorskip("x_transformers", reason="x-transformers is not installed: extra 'peers'")
-    contest = SMALL[name]()
-    assert contest.missing == ()
-    contest.runs[PEER]()
-
-
-MEMORIES: dict[str, Callable[[], Contest]] = {
-    "retrieval": lambda: memories.retrieval(9, states=4, width=5, updates=2),
-    "recall": lambda: memories.recall(60, load=0.05, states=3),
-    "linear": lambda: memories.linear(70, heads=2, width=8),
-}
-
-
-@pytest.mark.parametrize("name", MEMORIES)
-def test_a_contest_of_a_memory_is_held(name: str) -> None:
-    contest = MEMORIES[name]()
-    places = hold(contest, rounds=2)
-    assert [place.implementation for place in places] == list(contest.runs)
-    assert {place.implementation for place in places if place.bar} == set(contest.bars)
-
-
-def test_retrieval_without_its_peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memories, "find_spec", lambda _: None)
-    contest = MEMORIES["retrieval"]()
-    assert (contest.missing, contest.bars) == (("hopfield-layers",), {})
-    assert list(contest.runs) == ["attnbook", "retrieve, readable"]
-
-
-def test_hopfield_layers_take_part() -> None:
-    pytest.importorskip("difflayers", reason="difflayers is not installed: extra 'peers'")
-    contest = MEMORIES["retrieval"]()
-    assert (contest.missing, contest.bars) == ((), {"hopfield-layers": 5.0})
-    assert runner._version("hopfield-layers")
-
-
-def test_retrieval_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sharper(*x: Tensor, beta: float, **options: Any) -> Retrieval:
-        return retrieve_sdpa(*x, beta=1 / beta, **options)
-
-    monkeypatch.setattr(memories, "retrieve_sdpa", sharper)
-    with pytest.raises(ArithmeticError, match=r"^attnbook is off by"):
-        MEMORIES["retrieval"]()
-
-
-def test_recall_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = HopfieldNetwork.recall
-
-    def turned(*x: Any) -> Recalled:
-        found = plain(*x)
-        return found._replace(state=-found.state)
-
-    monkeypatch.setattr(HopfieldNetwork, "recall", turned)
-    with pytest.raises(ArithmeticError, match=r"^unit by unit ends in another state$"):
-        MEMORIES["recall"]()
-
-
-def test_chunks_that_are_wrong_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*x: Tensor) -> Linear:
-        return chunked(*x, normalized=False)
-
-    monkeypatch.setattr(memories, "chunked", wrong)
-    with pytest.raises(ArithmeticError, match=r"^chunks are off by"):
-        memories.linear(70, heads=2, width=8)
-
-
-def test_ratios_are_of_the_same_round_and_bars_of_the_best(
+def test_ratios_are_of_the_same_round_and_bars_of_reference_and_peer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A slow spell in the second round changes no ratio."""
-    seconds = {"attnbook": [1.0, 9.0, 1.0], "slow": [4.0, 36.0, 4.0], "half": [1.0, 9.0, 1.0]}
-    monkeypatch.setattr(runner, "_turns", lambda runs, rounds: seconds)
-    nothing = dict.fromkeys(seconds, list)
-    contest = Contest("naps", nothing, {"best": 2.5, "slow": 4.0}, scale={"half": 2.0})
-    ours, slow, half = hold(contest)
-    assert [place.ratio for place in (ours, slow, half)] == [1.0, 4.0, 2.0]
-    assert [place.ratio_iqr for place in (ours, slow, half)] == [0.0] * 3
-    assert [place.median for place in (ours, slow, half)] == [1.0, 4.0, 2.0]
-    assert (ours.bar, slow.bar, half.bar) == (None, 4.0, 2.5)
-    assert "at least 4 x: reached" in bench._place(slow)
-    assert "at least 2.5 x: MISSED" in bench._place(half)
+    seconds = {
+        "attend": [1.0, 9.0, 1.0],
+        "slow": [4.0, 36.0, 4.0],
+        "half": [1.0, 9.0, 1.0],
+        "fast": [0.5, 4.5, 0.5],
+    }
+    monkeypatch.setattr(runner, "in_turn", lambda runs, *a: (seconds, {}))
+    ways = {
+        "slow": Way(forward(readable), package="torch"),
+        "half": Way(forward(readable), package="torch", scale=2.0),
+        "fast": Way(forward(readable), bar=2.0, peer_bar=4.5),
+    }
+    attend_, slow, half, fast = measure(case(ways))
+    assert [row.ratio for row in (attend_, slow, half, fast)] == [1.0, 0.25, 0.5, 2.0]
+    assert [row.ratio_iqr for row in (attend_, slow, half, fast)] == [0.0] * 4
+    assert [row.median for row in (attend_, slow, half, fast)] == [1.0, 4.0, 2.0, 0.5]
+    assert [row.best_peer for row in (attend_, slow, half)] == ["half", "half", "slow"]
+    assert (fast.best_peer, fast.best_peer_ratio, fast.peer_bar) == ("half", 4.0, 4.5)
+    assert (fast.missed, replace(fast, peer_bar=4.0).missed) == (True, False)
+    verdict = report.group([fast])[1]
+    assert "at least 2 x attend: reached with 2.00; at least 4.5 x half: MISSED" in verdict
 
 
-def test_contests_are_printed_and_saved(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("passes", ["forward", "forward + backward"])
+def test_peak_memory_counts_the_weights(passes: str) -> None:
+    """The readable path holds L x L numbers several times over; the tiled one does not once."""
+    length, threads = 600, torch.get_num_threads()
+    small = next(
+        c for c in dot_product([length], heads=1, width=4) if (c.mask, c.passes) == ("none", passes)
+    )
+    peaks = {row.implementation: row.peak_bytes or 0 for row in measure(small, rounds=1)}
+    weights = 4 * length**2
+    assert peaks["attend"] >= 2 * weights
+    assert 0 < peaks["sdpa"] < weights
+    assert torch.get_num_threads() == threads
+
+
+# Timing
+
+
+def test_ways_are_timed_in_turn_at_least_three_times() -> None:
+    order: list[str] = []
+
+    def fails_late() -> None:
+        order.append("c")
+        if order.count("c") > 1:
+            raise RuntimeError("late")
+
+    runs = {"a": lambda: order.append("a"), "b": lambda: order.append("b"), "c": fails_late}
+    times, failed = timing.in_turn(runs, "cpu", rounds=9, seconds=0.0)
+    assert "".join(order) == "abcabcab"
+    assert [len(own) for own in times.values()] == [3, 3]
+    assert list(times) == ["a", "b"]
+    assert str(failed["c"]) == "late"
+
+
+def test_a_gpu_is_timed_between_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Event:
+        clock = 0.0
+
+        def __init__(self, enable_timing: bool) -> None:
+            self.at = -1.0
+
+        def record(self) -> None:
+            self.at = Event.clock
+
+        def elapsed_time(self, other: "Event") -> float:
+            return other.at - self.at
+
+    def run() -> None:
+        Event.clock += 2.0  # milliseconds
+
+    monkeypatch.setattr(timing, "BLOCK", 0.008)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    times, failed = timing.in_turn({"a": run}, "cuda", rounds=3, seconds=1.0)
+    assert (times, failed, Event.clock) == ({"a": [0.002] * 3}, {}, 2.0 * (1 + 3 * 4))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no limit to hit")
+def test_a_limit_of_memory_is_an_error_and_passes_over() -> None:
+    with (
+        timing.limited(1.0),
+        pytest.raises((RuntimeError, MemoryError)) as caught,
+    ):
+        torch.empty(2**33, dtype=torch.uint8)
+    assert timing.out_of_memory(caught.value)
+    assert torch.empty(2**31, dtype=torch.uint8).shape == (2**31,)
+    assert not timing.out_of_memory(RuntimeError("sizes do not fit"))
+
+
+def test_the_ceiling_is_the_one_that_is_nearest() -> None:
+    found = ceilings("cpu", ["float32"], small=True)
+    assert [c.kind for c in found] == ["matmul", "copy", "exp", "tanh", "reciprocal"]
+    matmul, copy = found[:2]
+    work = {"matmul": 0.5e12 * matmul.value, "copy": 0.8e9 * copy.value}
+    share = bound(work, 1.0, found, "float32")
+    assert share
+    assert share["kind"] == "copy"
+    assert share["pct"] == pytest.approx(80)
+    assert bound(work, 1.0, found, "float16") is None
+    assert bound({}, 1.0, found, "float32") is None
+
+
+# Runs
+
+
+NAMES = ("first", "second")
+
+
+def two() -> list[Case]:
+    return [replace(case({}), mechanism=name) for name in NAMES]
+
+
+def go(path: Path | None, cases: list[Case] | None = None, **options: Any) -> int:
+    return running.run(two() if cases is None else cases, "cpu", path, small=True, **options)
+
+
+def test_a_run_prints_and_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "results" / "cpu.json"
+    assert go(path, rounds=1) == 0
+    printed, results = capsys.readouterr(), load(path)
+    assert results.device.threads == 1
+    assert [(row.mechanism, row.status) for row in results.rows] == [(n, "ok") for n in NAMES]
+    for row in results.rows:
+        assert report.seconds_in_words(row.median) in printed.out
+    assert printed.err == ""  # it is no terminal
+    assert results.stale(results.rows[0]) == ()
+    assert go(None, rounds=1) == 0
+    assert [p.name for p in path.parent.iterdir()] == ["cpu.json"]
+
+
+def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alone(monkeypatch)
-    monkeypatch.setattr(bench, "contests", lambda: [replace(SMALL["training"](), rounds=2)])
-    monkeypatch.setattr(bench, "memories", lambda: [])
-    bench.main(["--only", "contests", "--save", str(tmp_path / "cpu.json")])
-    printed, saved = capsys.readouterr().out, json.loads((tmp_path / "cpu.json").read_text())
-    assert "x-transformers is MISSING: pip install 'attnbook[peers]'" in printed
-    assert [place["implementation"] for place in saved["contests"]] == [
-        "attnbook",
-        "nn.Transformer",
-    ]
-    assert saved["rows"] == []
-    for place in saved["contests"]:
-        assert f"{1e3 * place['median']:.2f}" in printed
+    path, done = tmp_path / "cpu.json", []
+
+    def stops(case: Case, *a: Any, **k: Any) -> list[Row]:
+        if case.mechanism == "second" and "second" not in done:
+            done.append(case.mechanism)
+            raise KeyboardInterrupt
+        done.append(case.mechanism)
+        return measure(case, *a, **k)
+
+    monkeypatch.setattr(running, "measure", stops)
+    assert go(path, rounds=1) == 130
+    assert "interrupted: 1 rows were measured" in capsys.readouterr().out
+    kept = load(path).rows
+    assert [row.mechanism for row in kept] == ["first"]
+    assert go(path, rounds=1, resume=True) == 0
+    assert done == ["first", "second", "second"]
+    assert [row.mechanism for row in load(path).rows] == list(NAMES)
+    assert load(path).rows[0] == kept[0]
 
 
-def test_a_layer_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone(monkeypatch)
-    plain = MultiHeadAttention.to_torch
+@pytest.mark.parametrize("what", ["commit", "stale", "torch"])
+def test_resume_measures_anew_what_no_longer_holds(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "cpu.json"
+    go(path, rounds=1)
+    old = json.loads(path.read_text())
+    if what == "stale":
+        old["rows"][0]["sources"]["attnbook/core.py"] = "0"
+    else:
+        old[what] = "another"
+    for row in old["rows"]:
+        row["n"] = 99
+    path.write_text(json.dumps(old))
+    go(path, rounds=1, resume=True)
+    counts = {row.mechanism: row.n for row in load(path).rows}
+    assert counts == {"first": 1, "second": 99 if what == "stale" else 1}
 
-    def scaled(layer: MultiHeadAttention) -> nn.MultiheadAttention:
-        made = plain(layer)
-        made.out_proj.weight.data.mul_(1.001)
-        return made
 
-    monkeypatch.setattr(MultiHeadAttention, "to_torch", scaled)
-    with pytest.raises(ArithmeticError, match=r"^nn.MultiheadAttention is off by "):
-        SMALL["forward"]()
+def test_an_error_is_the_exit_code_and_a_missing_peer_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    absent = Way(raising(ModuleNotFoundError("no", name="peer")), package="peer")
+    assert go(None, [case({"peer": absent})], rounds=1) == 0
+    assert "peer is MISSING: peer is not installed" in capsys.readouterr().out
+    assert go(None, [case({"bad": Way(raising(TypeError("no such thing")))})], rounds=1) == 1
+    assert "bad: ERROR in naps, forward" in capsys.readouterr().out
 
 
-def test_decoding_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone(monkeypatch)
-    plain = LanguageModel.generate
-    monkeypatch.setattr(LanguageModel, "generate", lambda *a, **k: (plain(*a, **k) + 1) % 256)
-    with pytest.raises(ArithmeticError, match=r"^with a cache, symbol \d+ is another$"):
-        SMALL["decoding"]()
+def test_progress_is_drawn_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream in (Terminal(), io.StringIO()):
+        with Progress(4, stream) as bar:
+            bar.step()
+            bar.at("naps")
+        drawn = stream.getvalue()
+        assert ("[######..................] 1/4 0:00 naps" in drawn) == stream.isatty()
+        assert drawn.endswith("\r\x1b[K") == stream.isatty()
+
+
+# The command line
+
+
+def test_the_cases_of_both_devices_have_names_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for device in ("cpu", "cuda"):
+        cases = list(suite(device))
+        assert len({c.name for c in cases}) == len(cases) > 20
+        assert all(c.reference in c.ways for c in cases)
+        assert all(c.exact or c.mechanism in ("training", "decoding") for c in cases)
+    assert bench.main(["run", "--list", "--case", "training"]) == 0
+    assert capsys.readouterr().out.splitlines() == [c.name for c in cases if c.passes == "step"]
+    assert bench.main(["run", "--case", "nothing"]) == 2
+    assert "no case is like 'nothing'; --list names them" in capsys.readouterr().err
+    assert bench.main(["run", "--device", "cuda", "--list"]) == (
+        0 if torch.cuda.is_available() else 2
+    )
+
+
+def test_a_bare_machine_needs_torch_alone() -> None:
+    """Without jaxtyping and the peers: every module of the suite is imported, and a case runs."""
+    blocked = ("jaxtyping", "tqdm", "matplotlib", "einops", "x_transformers", "difflayers")
+    script = f"""
+import sys
+for name in {blocked}:
+    sys.modules[name] = None
+from attnbook.bench.__main__ import main
+from attnbook.bench.models import multi_head
+from attnbook.bench.runner import measure
+assert main(["run", "--list"]) == 0
+for row in measure(multi_head(6, "forward", width=8, heads=2), rounds=1):
+    print(row.implementation, row.status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\nx-transformers missing\n")
+    assert "\nMultiHeadAttention ok\n" in done.stdout

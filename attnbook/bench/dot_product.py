@@ -106,7 +106,8 @@ def dot_product(
                     dtype,
                     exact(_attend, passes),
                     part,
-                    work={
+                    16.0 if passes == "forward" else 64.0,  # a gradient is a difference
+                    {
                         "matmul": flops(shape, mask == "causal", passes),
                         "copy": traffic(shape, dtype, passes),
                     },

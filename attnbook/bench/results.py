@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,20 +217,24 @@ def checked(row: Row) -> Row:
     return row
 
 
-def digests(names: Sequence[str], outside: Sequence[str] = ()) -> dict[str, str]:
+def digests(names: Sequence[str]) -> dict[str, str]:
     """The code of all modules that some public names reach: a digest of each, by its file.
 
     Args:
         names: as "attnbook.fused.sdpa".
-        outside: modules that do not count.
 
     >>> list(digests(["attnbook.normalizers.softmax"]))
     ['attnbook/normalizers.py']
     """
+    return {path.relative_to(ROOT).as_posix(): _digest(path) for path in _reached(tuple(names))}
+
+
+@functools.cache
+def _reached(names: tuple[str, ...]) -> list[Path]:
     lines = (name.rpartition(".") for name in names)
     tree = ast.parse("\n".join(f"from {module} import {name}" for module, _, name in lines))
-    found: Iterable[Path] = reached([tree], outside=("attnbook._axes", *outside)).values()
-    return {path.relative_to(ROOT).as_posix(): _digest(path) for path in sorted(found)}
+    found = reached([tree], outside=("attnbook._axes",))
+    return sorted(found.values())
 
 
 def changed(sources: dict[str, str]) -> tuple[str, ...]:
