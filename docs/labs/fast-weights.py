@@ -165,7 +165,7 @@ for name, colour in zip(
             panel.plot(x, errors, color=colour, label=label)
 panels[0].set(xlabel="training step", ylabel="error", ylim=(-0.02, 0.8))
 panels[1].set(xlabel="CPU seconds")
-panels[0].legend(loc="upper right")
+figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
 figure
 
 # %% [markdown]
