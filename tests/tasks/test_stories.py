@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from attnbook.tasks.questions import VOCABULARY, encode
 from attnbook.tasks.stories import (
+    Story,
     counting,
     draw,
     single_fact,
@@ -204,8 +205,14 @@ def test_a_seed_gives_the_same_stories_and_all_are_different():
 
 
 def test_all_stories_there_are_can_be_drawn():
-    """Two walks of one person, or of two, either of whom is asked for."""
-    assert len(draw(single_fact, 24 * 5 + 24 * 18 * 2, random.Random(0), [2])) == 984
+    """The last of 2,000 that are as likely as each other would not come in 1,000 draws."""
+
+    def one_of_many(generator, length):
+        return Story((str(generator.randrange(2000)),), "which", "that", ())
+
+    assert len(draw(one_of_many, 2000, random.Random(0), [1])) == 2000
+    with pytest.raises(ValueError, match="at most 2000 for these lengths, got 2001: 41,000 draws"):
+        draw(one_of_many, 2001, random.Random(0), [1])
 
 
 def test_tell_marks_the_facts():
@@ -228,7 +235,7 @@ def test_tell_marks_the_facts():
         ((yes_no, 1, random.Random(0), [1]), "length must be at least 2, got 1"),
         ((counting, 1, random.Random(0), [3]), "length must be at least 4, got 3"),
         ((path_finding, 1, random.Random(0)), "length must be from 2 to 5, got "),
-        ((single_fact, 985, random.Random(0), [2]), "at most 984 for these lengths, got 985: 20,"),
+        ((single_fact, 25, random.Random(0), [1]), "at most 24 for these lengths, got 25: 1,480 "),
     ],
 )
 def test_clear_errors(arguments, message):
