@@ -178,6 +178,22 @@ def test_no_length_of_queries_and_keys_overflows_or_loses_every_key(scale: float
         ).abs().max() < 1e-3 * scale
 
 
+@pytest.mark.parametrize("kind", ["orthogonal", "hyperbolic"])
+def test_wide_queries_do_not_overflow_in_the_causal_path(kind: str) -> None:
+    """An exponent may be |w|^2 / 2, here near 110: float32 has room for 88."""
+    phi = made(kind, 3, width=220).float()
+    towards = (220**0.25 * phi.directions).unsqueeze(0)
+    value = numbers(1, 3, 2).float()
+    assert phi(towards).isinf().any()
+    found = FAVOR(phi, causal=True)(towards, towards, value).output
+    wanted = attend(
+        *(x.double() for x in (towards, towards, value)),
+        score=log_kernel(phi.double()),
+        mask=causal(3, 3),
+    ).output
+    assert_close(found.double(), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_a_later_key_however_long_changes_nothing_before_it() -> None:
     phi = made("orthogonal")
     query, key, value = inputs(2)
