@@ -174,7 +174,7 @@ class TransformerXL(nn.Module):
     """A stack of segment layers, each with a memory of its last inputs.
 
     Args:
-        layers: each a `SegmentLayer`. `u` and `v` of the first are shared by all, as in the paper.
+        layers: each a `SegmentLayer`. All share `u` and `v` of the first, as in the authors' code.
         memory: `M`, how many positions a layer remembers; 0: none.
         norm: at the end; None, as in the paper, for post-norm layers.
 
