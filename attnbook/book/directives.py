@@ -6,6 +6,7 @@ from collections.abc import Callable
 CLAIM = re.compile(r"\{claim(?P<words>[^{}]*)\}")
 SOURCE = re.compile(r"^(?P<prefix>[> \t]*)\{source\s+(?P<name>[^\s{}]+)\s*\}[ \t]*$", re.M)
 BOARD = re.compile(r"^\{scoreboard\}[ \t]*$", re.M)
+BENCHMARKS = re.compile(r"^\{benchmarks\}[ \t]*$", re.M)
 GLOSSARY = re.compile(r"^\{glossary\}[ \t]*$", re.M)
 MILESTONES = re.compile(r"^\{milestones (?P<first>\d{4}) (?P<last>\d{4})\}[ \t]*$", re.M)
 LIST = re.compile(r"^\\bibliography[ \t]*$", re.M)
@@ -13,7 +14,7 @@ TABLE = re.compile(r"^(?P<prefix>[> \t]*)Table: (?=.*\{#(?P<id>tbl-[a-z0-9-]+)\}
 TABLE_END = re.compile(r"[ \t]*\{#tbl-[a-z0-9-]+\}[ \t]*$", re.M)
 # What would be left on the page as it is: written or placed wrongly, or a key without its brackets.
 LOOSE = re.compile(
-    r"(?<![\w^_}\\$])\{\s*(?i:sources?|scoreboard|glossary|milestones|claims?)(?:\s[^{}\n]*\}?|\})"
+    r"(?<![\w^_}\\$])\{\s*(?i:sources?|scoreboard|benchmarks?|glossary|milestones|claims?)(?:\s[^{}\n]*\}?|\})"
     r"|\\bibliography\b|^[> \t]*(?i:Table):.*$"
     r"|(?<![\w@./])@[a-z]+\d{4}[a-z]\w*|\\cite\w*\{[^{}\n]*\}?"
     r"|(?<!\])\[[a-z]+(?:1[89]|20)\d\d[a-z]+(?:[;,][^\[\]\n]*)?\](?![(\[:])",
@@ -26,6 +27,7 @@ LITERAL = re.compile(  # inline code, in backticks or in tags, and comments
 _FORMS = {
     "{source": "it is written {source attnbook.module.name}, alone on its line",
     "{scoreboard": "it stands alone on its line, at its beginning",
+    "{benchmark": "it is written {benchmarks}, alone on its line, at its beginning",
     "{glossary": "it stands alone on its line, at its beginning",
     "{milestones": "it is written {milestones 2013 2015}, alone on its line",
     "{claim": "it is written {claim stem/name}",

@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 
 from attnbook._reach import PACKAGE
 from attnbook.book import (
+    benchmarks,
     blockhtml,
     directives,
     glossary,
@@ -195,6 +196,7 @@ class Weave:
                 directives.BOARD,
                 lambda match, line: self._prose(scoreboard(self.sources.ledger), line),
             ),
+            (directives.BENCHMARKS, self._benchmarks),
             (directives.GLOSSARY, self._glossary),
             (directives.MILESTONES, self._milestones),
             (PATTERN, self._citation),
@@ -207,6 +209,15 @@ class Weave:
 
     def _loose(self, match: re.Match[str], line: int) -> str:
         raise PageError(self.page, line, directives.complaint(match.group()))
+
+    def _benchmarks(self, match: re.Match[str], line: int) -> str:
+        try:
+            found = benchmarks.tables()
+        except ValueError as error:
+            raise PageError(self.page, line, str(error)) from None
+        put = self._pieces.mark
+        parts = (f"{head}\n\n{put(html, '', line) if html else ''}" for head, html in found)
+        return "\n\n".join(parts)
 
     def _glossary(self, match: re.Match[str], line: int) -> str:
         found = glossary.read(self.sources.ledger.root)

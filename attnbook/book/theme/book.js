@@ -1,4 +1,4 @@
-// The buttons of code blocks, and keyboard access to what scrolls. No dependency.
+// The buttons of code blocks, tables that sort, and keyboard access to what scrolls. No dependency.
 (() => {
   "use strict";
   const status = document.createElement("div");
@@ -93,6 +93,41 @@
     return lines.map((line) => line.replaceAll("\u0001", "")).join("\n") + "\n";
   }
 
+  // A heading that is pressed sorts its table by that column, and pressed again the other way round.
+  function sortable(table) {
+    for (const head of table.querySelectorAll("th[data-sort]")) {
+      const press = document.createElement("button");
+      press.type = "button";
+      press.className = "book-sort";
+      press.append(...head.childNodes);
+      head.append(press);
+      press.addEventListener("click", () => sort(table, head));
+    }
+    for (const code of table.querySelectorAll(".book-command")) {
+      const command = code.textContent;
+      code.replaceWith(button("Copy command", "The command that measures this row again", () => command));
+    }
+  }
+
+  function sort(table, head) {
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    const column = [...head.parentElement.children].indexOf(head);
+    for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const key = (row) => {
+      const cell = row.children[column];
+      const text = cell.textContent.trim();
+      return cell.dataset.value === undefined ? text : Number(cell.dataset.value);
+    };
+    const body = table.tBodies[0];
+    const rows = [...body.rows].map((row) => [key(row), row]);
+    const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : `${a}`.localeCompare(`${b}`));
+    const filled = rows.filter(([value]) => value !== "");  // an empty cell is last, either way
+    filled.sort(([a], [b]) => (up ? order(a, b) : order(b, a)));
+    body.append(...[...filled, ...rows.filter(([value]) => value === "")].map(([, row]) => row));
+    status.textContent = `Sorted by ${head.textContent.trim().toLowerCase()}, ${up ? "smallest" : "largest"} first`;
+  }
+
   // What is wider than its column scrolls in itself; the keyboard must reach it then, and only then.
   const names = { code: "Code", output: "Output", figure: "Figure", table: "Table" };
   const seen = new ResizeObserver((entries) => entries.forEach((entry) => reach(entry.target)));
@@ -112,6 +147,7 @@
   function start() {
     document.body.append(status);
     buttons();
+    document.querySelectorAll(".book-sorted").forEach(sortable);
     const scrolling = "[data-scroll], .book-maths, .doc pre > code";
     for (const element of document.querySelectorAll(scrolling)) {
       element.removeAttribute("tabindex");
