@@ -4,6 +4,7 @@
 PYTHON ?= python3.11
 PORT ?= 8000
 EXTRAS ?= tests
+DEVICE ?= cpu
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
@@ -38,8 +39,8 @@ labs: .venv/installed  ## run again the labs whose source or package code has ch
 site: .venv/installed  ## build the site into site/, strictly
 	$(BIN)/mkdocs build --strict
 
-bench: .venv/installed  ## time the fast paths against their peers, as ratios in one run
-	$(BIN)/python -m attnbook.bench
+bench: .venv/installed  ## time everything against its peers, for the benchmark page; DEVICE=cuda on a GPU
+	$(BIN)/python -m attnbook.bench run --device $(DEVICE) --save
 
 lock: .venv/installed  ## write constraints.txt from the versions installed now
 	@grep -q pretrained,peers,triton .venv/installed || (echo 'lock with EXTRAS=tests,pretrained,peers,triton'; exit 1)

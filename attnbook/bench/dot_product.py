@@ -1,7 +1,7 @@
 """Softmax attention with the scaled dot product: the readable path, the fast ones, PyTorch's."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnbook.bench.cases import Case, Mixes, Run, Way, attention, backward, exact, forward, part
 from attnbook.core import attend
-from attnbook.fused import sdpa, tiled
+from attnbook.fused import query_tiled, sdpa, tiled
 from attnbook.masks import causal
 
 __all__ = ["dot_product", "flops", "traffic"]
@@ -28,6 +28,10 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 def _tiled(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return tiled(q, k, v, mask=mask).output
+
+
+def _query_tiled(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return query_tiled(q, k, v, mask=mask).output
 
 
 def _torch(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -72,7 +76,9 @@ def dot_product(
     width: int = 64,
     batch: Callable[[int], int] = lambda length: 1,
     readable: int = 4096,
+    masks: Sequence[str] = ("none", "causal"),
     flex: bool = False,
+    halves: bool = False,
 ) -> Iterator[Case]:
     """Each length without a mask and with a causal one, forward and then with backward.
 
@@ -83,14 +89,21 @@ def dot_product(
         width: of a head.
         batch: sequences, by their length.
         readable: the longest for the paths that take one operation after another.
+        masks: "none", "causal".
         flex: whether FlexAttention takes part, forward.
+        halves: whether the path for types of two bytes on a CPU takes part.
     """
     for length in lengths:
         shape = {"B": batch(length), "H": heads, "L": length, "D": width}
-        for mask in ("none", "causal"):
+        for mask in masks:
             for passes in PASSES:
                 run = forward if passes == "forward" else backward
                 ways = _ways(run, length <= readable)
+                if halves:
+                    bar = 1.4 if passes == "forward" else None
+                    ways["query_tiled"] = Way(
+                        run(_query_tiled), ("attnbook.fused.query_tiled",), bar=bar
+                    )
                 if mask == "causal":
                     ways["PyTorch SDPA, is_causal"] = Way(run(_torch_causal), package="torch")
                 if flex and passes == "forward":

@@ -1,6 +1,7 @@
 """The command `run`: measure case after case, and keep every row as soon as it is there."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from attnbook.bench.timing import limited, one_thread
 __all__ = ["chosen", "run"]
 
 INTERRUPTED = 130
-Measure = Callable[..., list[report.Row]]
 
 
 def chosen(cases: Iterable[Case], patterns: Sequence[str]) -> list[Case]:
@@ -57,8 +57,9 @@ def run(
     Args:
         cases: in order.
         device: "cpu" or "cuda".
-        path: the file that is written after each case; None prints alone.
-        resume: take the rows of this commit and device that the file has already.
+        path: the file that is written after each case; None prints alone. Its rows of other cases
+            are kept where they are of this commit and device.
+        resume: measure no case again that the file has, on this commit and device.
         rounds: of each way at most.
         seconds: for the rounds of a case.
         threads: of PyTorch on a CPU.
@@ -70,19 +71,19 @@ def run(
     """
     results = here(device, threads)
     if path is not None:
-        _take(results, path, resume, [case.name for case in cases])
+        _take(results, path, [] if resume else [case.name for case in cases])
     had = set(results.names("case"))
     left = [case for case in cases if case.name not in had]
     if had:
-        print(f"{len(had)} cases are there already: {len(left)} are left")
+        print(f"{len(had)} cases are in {path} already: {len(left)} are left")
     first = len(results.rows)
-    with one_thread(threads), limited(memory if device == "cpu" else 2**20):
+    with one_thread(threads), limited(memory) if device == "cpu" else nullcontext():
         try:
             with Progress(len(left) + 1) as bar:
                 bar.at("ceilings")
-                dtypes = {case.dtype for case in cases}
-                if not results.ceilings or left:
-                    results.ceilings = ceilings(device, sorted(dtypes), small=small)
+                dtypes = {case.dtype for case in left}
+                others = [c for c in results.ceilings if c.dtype not in dtypes]
+                results.ceilings = [*others, *ceilings(device, sorted(dtypes), small=small)]
                 bar.print([*report.head(results), ""])
                 for case in left:
                     bar.step()
@@ -104,17 +105,18 @@ def run(
     return int(any(row.status == "error" for row in results.rows[first:]))
 
 
-def _take(results: Results, path: Path, resume: bool, names: Sequence[str]) -> None:
-    """Take over what the file has: rows still true on --resume; else those of other cases."""
+def _take(results: Results, path: Path, asked: Sequence[str]) -> None:
+    """Take over the rows of the file that hold, but for those of the cases that are asked for."""
     if not path.exists():
         return
-    if not resume:
+    try:
+        old = load(path)
+    except ValueError as error:
+        print(f"{error}: its rows are dropped")
         return
-    old = load(path)
     if (old.commit, old.device, old.torch) != (results.commit, results.device, results.torch):
-        print(f"{path.name} is of another commit, device or PyTorch: all is measured anew")
+        print(f"{path.name} is of another commit, device or PyTorch: its rows are dropped")
         return
-    stale = {row.case for row in old.rows if changed(row.sources)}
-    results.rows = [row for row in old.rows if row.case not in stale]
+    gone = {row.case for row in old.rows if changed(row.sources)}.union(asked)
+    results.rows = [row for row in old.rows if row.case not in gone]
     results.ceilings = old.ceilings
-    results.timestamp = old.timestamp

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from attnbook.bench.additive import additive_attention, pointing
 from attnbook.bench.cases import Case
 from attnbook.bench.decoding import writing
 from attnbook.bench.dot_product import dot_product
 from attnbook.bench.efficient import linear, low_rank, random_features
 from attnbook.bench.memories import memories
 from attnbook.bench.models import models
+from attnbook.bench.windows import windows
 
 __all__ = ["suite"]
 
@@ -16,14 +18,24 @@ LENGTHS = (256, 512, 1024, 2048, 4096)
 
 def suite(device: str) -> Iterator[Case]:
     """The cases that `make bench` runs on a device, "cpu" or "cuda"."""
-    yield from _gpu() if device == "cuda" else dot_product(LENGTHS, heads=4)
+    yield from _gpu() if device == "cuda" else _cpu()
     lengths = LENGTHS if device == "cpu" else (1024, 4096, 16384)
+    yield from windows(lengths[1:])
     yield from linear(lengths)
     yield from low_rank(lengths)
     yield from random_features(lengths)
     yield from memories(device)
     yield from models(device)
     yield from writing()
+
+
+def _cpu() -> Iterator[Case]:
+    yield from dot_product(LENGTHS, heads=4)
+    yield from dot_product(
+        (1024, 4096), "bfloat16", heads=4, readable=1024, masks=["none"], halves=True
+    )
+    yield from additive_attention(LENGTHS)
+    yield pointing()
 
 
 def _gpu() -> Iterator[Case]:
@@ -36,3 +48,4 @@ def _gpu() -> Iterator[Case]:
             width=width,
             batch=lambda length: 16384 // length,
         )
+    yield from additive_attention((1024, 4096, 16384), triton=True)
