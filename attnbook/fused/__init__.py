@@ -4,7 +4,11 @@ Each does what `attend(query, key, value, mask=mask, dropout=dropout)` does, wit
 the weights, and so returns `weights=None`. `attend` is their specification.
 """
 
+from attnbook.fused.compiled import additive_compiled
 from attnbook.fused.kernel import sdpa
+from attnbook.fused.rows import query_tiled
+from attnbook.fused.separable import Separable, additive
 from attnbook.fused.tiles import tiled
+from attnbook.fused.windows import local
 
-__all__ = ["sdpa", "tiled"]
+__all__ = ["Separable", "additive", "additive_compiled", "local", "query_tiled", "sdpa", "tiled"]

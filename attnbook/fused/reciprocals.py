@@ -6,6 +6,7 @@
 for each unit, in place, in memory that stays in cache. `B` is one leading axis, `H` hidden units.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -23,9 +24,8 @@ TILE_OF_A_GPU = 2**24
 GROUP = 16
 """Hidden units that are summed before they join the others: a long sum would round more often."""
 
-LIMITS = {torch.float32: (30.0, 40.0), torch.float64: (320.0, 340.0)}
-"""Between them tanh becomes 1; the exponential of twice the larger, squared, is near the largest
-number of the type."""
+ROOM = {torch.float32: (1, 10.0), torch.float64: (8, 20.0)}
+"""How many times the exponents of float32 a type has, and from where on tanh is 1 in it."""
 
 
 class Sums(NamedTuple):
@@ -34,33 +34,36 @@ class Sums(NamedTuple):
     Attributes:
         forward: `E (B, H, L)`, `P (B, H, S)` and `v (H,)` to scores `(B, L, S)`.
         backward: these and the gradient of the scores to those of `a`, `b` and `v`.
+        limit: how large `a` and `b` may be in float32.
     """
 
     forward: Callable[[Tensor, Tensor, Tensor], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    limit: float
 
 
-def fits(a: Tensor, b: Tensor, v: Tensor) -> bool:
+def fits(sums: Sums, a: Tensor, b: Tensor, v: Tensor) -> bool:
     """Whether the exponentials give what tanh gives, to rounding, for `(*b, H, N)` projections.
 
     Where tanh is 1 or -1 whatever the other side is, a side may be clamped.
     """
-    near, far = LIMITS[a.dtype]
+    times, one = ROOM[a.dtype]
     of_a, of_b = _largest(a), _largest(b)
     smaller, larger = torch.minimum(of_a.max(), of_b.max()), torch.maximum(of_a.max(), of_b.max())
-    return bool(((smaller <= near) | (larger <= far)) & _is_felt(of_a + of_b, v))
+    within = (larger <= times * sums.limit) | (smaller <= times * sums.limit - one)
+    return bool(within & _is_felt(of_a + of_b, v))
 
 
 def fits_any_query(b: Tensor, v: Tensor) -> bool:
-    """Whether `fits` holds for these keys, whatever the queries are."""
-    of_b = _largest(b)
-    return bool((of_b.max() <= LIMITS[b.dtype][0]) & _is_felt(of_b, v))
+    """Whether `fits` holds for `DIVIDED` with these keys, whatever the queries are."""
+    (times, one), of_b = ROOM[b.dtype], _largest(b)
+    return bool((of_b.max() <= times * DIVIDED.limit - one) & _is_felt(of_b, v))
 
 
-def exponentials(x: Tensor) -> Tensor:
-    """`e^2x`, with `x` clamped to where it is a number and far from the ends."""
-    limit = LIMITS[x.dtype][1]
-    return (2 * x.contiguous()).clamp_(-2 * limit, 2 * limit).exp_()
+def exponentials(x: Tensor, limit: float) -> Tensor:
+    """`e^2x`, with `x` clamped to the limit, or to that of a wider type."""
+    limit *= 2 * ROOM[x.dtype][0]
+    return (2 * x.contiguous()).clamp_(-limit, limit).exp_()
 
 
 def tiles(B: int, L: int, S: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
@@ -147,10 +150,10 @@ def _tanh_backward(a: Tensor, b: Tensor, v: Tensor, g: Tensor) -> tuple[Tensor, 
     return torch.cat(of_a, 1).mul_(factor), torch.cat(of_b, 1).mul_(factor), torch.cat(of_v)
 
 
-DIVIDED = Sums(_divided, _divided_backward)
-"""By the identity above."""
+DIVIDED = Sums(_divided, _divided_backward, 40.0)
+"""By the identity above. `P + E` and `v P` are numbers, and none so small that it loses digits."""
 
-TANH = Sums(_tanh, _tanh_backward)
+TANH = Sums(_tanh, _tanh_backward, math.inf)
 """By tanh, of `a` and `b` in place of `E` and `P`."""
 
 

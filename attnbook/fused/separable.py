@@ -176,7 +176,7 @@ def additive_by(
     a, b = score.query(query), score.key(key)
     wide = torch.promote_types(a.dtype, torch.float32)
     a, b, v = a.to(wide).mT, b.to(wide).mT, score.v.weight[0].to(wide)
-    sums = sums if fits(a, b, v) else TANH
+    sums = next((way for way in (sums, DIVIDED) if fits(way, a, b, v)), TANH)
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in (a, b, v, value))
     if mask is not None:
         mask = _flat(mask.expand(shape), batch)
@@ -200,7 +200,7 @@ class _Additive(torch.autograd.Function):
     ) -> Tensor:
         with exact(a):
             if sums is not TANH:
-                a, b = exponentials(-a), exponentials(b)
+                a, b = exponentials(-a, sums.limit), exponentials(b, sums.limit)
             (B, _, L), S, wide = a.shape, b.shape[-1], value.to(a.dtype)
             output = value.new_empty(B, L, value.shape[-1])
             kept = a.new_empty(B, L, S) if keep else None
@@ -251,7 +251,7 @@ class _Scores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, v: Tensor) -> Tensor:
         with exact(queries):
-            E = exponentials(-queries)
+            E = exponentials(-queries, DIVIDED.limit)
             (B, _, L), S = E.shape, keys.shape[-1]
             scores = E.new_empty(B, L, S)
             if scores.numel():
