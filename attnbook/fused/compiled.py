@@ -1,6 +1,5 @@
 """Additive attention by loops that are compiled, so that a hidden layer stays in registers."""
 
-import functools
 from collections.abc import Callable
 from functools import cache
 from typing import Any
