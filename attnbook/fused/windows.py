@@ -14,6 +14,8 @@ __all__ = ["local"]
 
 BLOCK = 64
 """Queries in one block, which also sees so many keys more than one query does."""
+PART = 3 * 2**20
+"""Numbers in the blocks of keys of one call of the kernel, where a head does not have more."""
 
 
 def local(
@@ -83,19 +85,27 @@ def local(
     if mask is not None:
         seen = seen & _mask_blocks(mask, number, block, length, ends)
 
-    spare = number * block - queries
-    query = F.pad(query, (0, 0, 0, spare)).unflatten(-2, (number, block))
-    key, value = (_Blocks.apply(F.pad(x, (0, 0, *ends)), length, block) for x in (key, value))
-    query, key, value = (_four_axes(x, batch) for x in (query, key, value))
-    seen = seen[None] if seen.ndim == 3 else _four_axes(seen, batch)
-    output = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout)
+    # Less memory at a time is used again, and not asked of the system anew.
+    heads = max(1, PART // max(1, number * length * key.shape[-1]))
+    seen = seen[None] if seen.ndim == 3 else _joined(seen, batch, 3)
+    parts = [_joined(x, batch, 2).split(heads) for x in (query, key, value)]
+    masks = seen.split(heads) if len(seen) > 1 else (seen,) * len(parts[0])
+    outputs = []
+    for *inputs, allowed in zip(*parts, masks, strict=True):
+        query = F.pad(inputs[0], (0, 0, 0, number * block - queries))
+        query = query.unflatten(-2, (number, block))
+        key, value = (_Blocks.apply(F.pad(x, (0, 0, *ends)), length, block) for x in inputs[1:])
+        outputs.append(
+            F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
+        )
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     output = output.reshape(*batch, number * block, output.shape[-1])
     return Attended(output[..., :queries, :], None)
 
 
-def _four_axes(x: Tensor, batch: torch.Size) -> Tensor:
-    """Blocks `(*b, blocks, positions, width)` with the leading axes made one."""
-    return x.expand(*batch, *x.shape[-3:]).reshape(batch.numel(), *x.shape[-3:])
+def _joined(x: Tensor, batch: torch.Size, kept: int) -> Tensor:
+    """`x` with its leading axes made one, and the last so many kept."""
+    return x.expand(*batch, *x.shape[-kept:]).reshape(batch.numel(), *x.shape[-kept:])
 
 
 def _mask_blocks(
