@@ -714,6 +714,8 @@ OWED = {
             "eight random bits": "copying",
             "has learnt to copy": "longer-than-it-was-taught",
             "need more than one loop": "repeating-and-recalling",
+            "a copy of the round before": "again-and-again",
+            "Content, then a step": "what-came-behind-it",
             "finite automaton": "what-the-name-promises",
             "rational weights": "what-the-name-promises",
             "one hidden layer, wide enough": "what-the-name-promises",
@@ -723,14 +725,35 @@ OWED = {
             "the addressing pipeline step by step": "fig-addressing",
             "memory while copying": "fig-memory",
             "generalisation against an LSTM": "fig-lengths",
+            "where the heads go while repeating": "fig-repeat",
+            "where the heads go while recalling": "fig-recall",
+            "recall by number of items": "fig-items",
         },
         tables={
             "the steps with shapes": "tbl-steps",
             "the tasks": "tbl-tasks",
             "what the two theorems say and do not": "tbl-theorems",
             "copying by length": "tbl-copy",
+            "repeat copy by vectors and times": "tbl-repeats",
+            "recall by number of items": "tbl-recalled",
         },
         labs={
+            "repeat copy and associative recall, beside an LSTM": (
+                "turing-tasks",
+                [
+                    *(
+                        f"repeat-{model}{sizes}"
+                        for model in ("", "lstm-")
+                        for sizes in ("5-3", "5-6", "10-6", "5-8", "5-12")
+                    ),
+                    *(
+                        f"recall-{model}{items}"
+                        for model in ("", "lstm-")
+                        for items in (6, 10, 12, 15, 20)
+                    ),
+                    *("repeat-end-5-3", "slots-read", "recall-solved"),
+                ],
+            ),
             "copy, trained to 20, tested to 120, beside an LSTM": (
                 "turing-machine",
                 [
@@ -932,6 +955,81 @@ OWED = {
             "nothing to correct between orthogonal keys": "fast-weights/orthogonal",
             "copies divide the noise": "fast-weights/copies",
         },
+    ),
+    "21-pros-and-cons": Owed(
+        topics={
+            "twice as many letters are four times as many comparisons": "the-idea",
+            "the square stands in one term alone": "the-equation",
+            "the path from any word to any other is one step": "long-dependencies",
+            "allocation of limited resources": "allocation-of-computation",
+            "the square is there": "time",
+            "wait for each other": "time",
+            "running maximum and a running sum": "memory",
+            "the operation has none": "parameters",
+            "when the text is short": "short-inputs",
+            "four families": "cheaper-by-another-function",
+            "associative recall": "what-is-lost-on-associative-recall",
+            "are they faithful": "is-attention-explanation",
+            "null space": "the-same-output-from-other-weights",
+            "Jain and Wallace": "what-trained-weights-agree-with",
+            "Wiegreffe and Pinter": "needed-and-good-for-somebody-else",
+            "Serrano and Smith": "which-removal-turns-the-answer",
+            "Bastings and Filippova": "which-removal-turns-the-answer",
+            "Abnar and Zuidema": "through-several-layers",
+        },
+        figures={
+            "cost against length": "fig-length",
+            "what is compared with what": "fig-structure",
+            "weights that follow the question": "fig-follow",
+            "recall against the number of pairs": "fig-recall",
+            "one review under four measures": "fig-review",
+            "how far the measures agree": "fig-agree",
+        },
+        tables={
+            "advantages": "tbl-advantages",
+            "drawbacks": "tbl-drawbacks",
+            "the efficient-attention families": "tbl-families",
+            "the families run: products and look-ups": "tbl-lookups",
+            "powers of the length": "tbl-slopes",
+            "parameters": "tbl-parameters",
+            "weights beside other measures": "tbl-agreement",
+            "papers beside the lab": "tbl-papers",
+        },
+        labs={
+            "time, memory, allocation and explanation": (
+                "costs",
+                [
+                    *(f"slope-{layer}" for layer in ("kept", "fused", "gru", "conv")),
+                    *(f"memory-slope-{layer}" for layer in ("kept", "fused", "gru", "conv")),
+                    *("cross-kept-gru", "cross-fused-gru", "cross-fused-conv"),
+                    *("longest-kept", "longest-fused", "short-rate-kept", "short-times-kept"),
+                    *(f"follow-{kind}-spread" for kind in ("one", "colour", "all")),
+                    *(f"even-{kind}-error" for kind in ("one", "colour", "all")),
+                    *(
+                        f"{model}-{what}"
+                        for model in ("words", "states", "asked")
+                        for what in (
+                            *("tau-gradient", "tau-left-out", "tau-each-other", "hits-weights"),
+                            *("shuffled", "others-distance", "removed-weights", "removed-product"),
+                        )
+                    ),
+                    *("guided-learned", "guided-even", "guided-others"),
+                    *("deep-tau-last", "deep-tau-rollout", "deep-lead", "deep-hits-rollout"),
+                ],
+            ),
+            "what each family loses on associative recall": (
+                "efficient",
+                [
+                    f"{family}-{pairs}"
+                    for family in (
+                        *("softmax", "window", "recurrence", "linear", "random-features"),
+                        *("low-rank", "delta-rule", "linear-wide"),
+                    )
+                    for pairs in (4, 8, 32)
+                ],
+            ),
+        },
+        theorems={"other weights give the same output": "costs/not-identified"},
     ),
 }
 
