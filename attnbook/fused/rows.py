@@ -56,8 +56,7 @@ def query_tiled(
         RuntimeError: (from the backward pass) a second derivative is asked for.
 
     Source:
-        Rabe, Staats 2021, section 3, the loop over queries; Chen et al. 2016 for forming the
-        weights again.
+        Rabe, Staats 2021, the loop over queries.
 
     >>> query, key = torch.eye(2, 4), torch.eye(3, 4)
     >>> value = torch.tensor([[1.0], [2.0], [3.0]])

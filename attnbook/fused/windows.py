@@ -58,8 +58,7 @@ def local(
             negative.
 
     Source:
-        Luong, Pham, Manning 2015, section 3.2, for the window; Beltagy, Peters, Cohan 2020, section
-        3.2, for the blocks.
+        Luong, Pham, Manning 2015, section 3.2; Beltagy, Peters, Cohan 2020, section 3.1.
 
     >>> query = key = torch.zeros(4, 2)
     >>> value = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
