@@ -736,6 +736,7 @@ OWED = {
             "copying by length": "tbl-copy",
             "repeat copy by vectors and times": "tbl-repeats",
             "recall by number of items": "tbl-recalled",
+            "both tasks, the worst machine": "tbl-worst",
         },
         labs={
             "repeat copy and associative recall, beside an LSTM": (
