@@ -13,7 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["DIVIDED", "TANH", "Sums", "exponentials", "fits", "fits_any_query", "tiles"]
+__all__ = [
+    "DIVIDED",
+    "TANH",
+    "Sums",
+    "exponentials",
+    "fits",
+    "fits_any_query",
+    "tiles",
+    "unclamped",
+]
 
 TILE = 2**17
 """Numbers in a tile on a CPU: 512 KB in float32."""
@@ -60,10 +69,17 @@ def fits_any_query(b: Tensor, v: Tensor) -> bool:
     return bool((of_b.max() <= times * DIVIDED.limit - one) & _is_felt(of_b, v))
 
 
-def exponentials(x: Tensor, limit: float) -> Tensor:
-    """`e^2x`, with `x` clamped to the limit, or to that of a wider type."""
-    limit *= 2 * ROOM[x.dtype][0]
+def exponentials(x: Tensor, sums: Sums) -> Tensor:
+    """`e^2x`, with `x` clamped to the limit."""
+    limit = 2 * ROOM[x.dtype][0] * sums.limit
     return (2 * x.contiguous()).clamp_(-limit, limit).exp_()
+
+
+def unclamped(gradient: Tensor, exponential: Tensor, sums: Sums) -> Tensor:
+    """The gradient of `x`, which is 0 where it was clamped: tanh is 1 or -1 there."""
+    ends = exponential.new_tensor([-torch.inf, torch.inf])
+    low, high = exponentials(ends, sums)
+    return gradient.masked_fill_((exponential <= low) | (exponential >= high), 0.0)
 
 
 def tiles(B: int, L: int, S: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
@@ -131,9 +147,13 @@ def _reciprocals(E: Tensor, P: Tensor, out: Tensor) -> Tensor:
 def _tanh(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
     """The sum as it is written, for arguments whose exponentials are no numbers."""
     total = a.new_zeros(a.shape[0], a.shape[-1], b.shape[-1])
-    units = _units(total, len(v))
-    for x, y, w in zip(_parts(a, -1, units), _parts(b, -2, units), v.split(units), strict=True):
-        total += (w @ (x + y).tanh_().flatten(2)).view_as(total)
+    units, group = _units(total, len(v)), torch.zeros_like(total)
+    parts = zip(_parts(a, -1, units), _parts(b, -2, units), v.split(units), strict=True)
+    for k, (x, y, w) in enumerate(parts, 1):
+        group += (w @ (x + y).tanh_().flatten(2)).view_as(total)
+        if k * units % GROUP < units or k * units >= len(v):
+            total += group
+            group.zero_()
     return total
 
 
@@ -178,4 +198,4 @@ def _size(device: torch.device) -> int:
 
 def _units(scores: Tensor, H: int) -> int:
     """How many hidden units of these scores make a tile."""
-    return max(1, min(H, _size(scores.device) // max(1, scores.numel())))
+    return max(1, min(H, 2 * GROUP, _size(scores.device) // max(1, scores.numel())))

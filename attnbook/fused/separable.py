@@ -22,6 +22,7 @@ from attnbook.fused.reciprocals import (
     fits,
     fits_any_query,
     tiles,
+    unclamped,
 )
 from attnbook.normalizers import softmax
 from attnbook.scores import Additive
@@ -200,7 +201,7 @@ class _Additive(torch.autograd.Function):
     ) -> Tensor:
         with exact(a):
             if sums is not TANH:
-                a, b = exponentials(-a, sums.limit), exponentials(b, sums.limit)
+                a, b = exponentials(-a, sums), exponentials(b, sums)
             (B, _, L), S, wide = a.shape, b.shape[-1], value.to(a.dtype)
             output = value.new_empty(B, L, value.shape[-1])
             kept = a.new_empty(B, L, S) if keep else None
@@ -242,6 +243,8 @@ class _Additive(torch.autograd.Function):
                 d_a[n, :, i] += d_queries
                 d_b[n] += d_keys
                 d_v += of_v
+            if ctx.sums is not TANH:
+                d_a, d_b = unclamped(d_a, a, ctx.sums), unclamped(d_b, b, ctx.sums)
         return d_a, d_b, d_v, d_value.to(value.dtype), None, None, None, None
 
 
@@ -251,7 +254,7 @@ class _Scores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, v: Tensor) -> Tensor:
         with exact(queries):
-            E = exponentials(-queries, DIVIDED.limit)
+            E = exponentials(-queries, DIVIDED)
             (B, _, L), S = E.shape, keys.shape[-1]
             scores = E.new_empty(B, L, S)
             if scores.numel():
@@ -274,12 +277,13 @@ class _Scores(torch.autograd.Function):
                     d_queries[n, :, i] += of_queries
                     d_keys[n] += of_keys
                     d_v += of_v
+            d_queries = unclamped(d_queries, E, DIVIDED)
             return d_queries, d_keys.div_(2 * keys), d_v  # keys are e^2b
 
 
 def _flat(x: Tensor, batch: torch.Size) -> Tensor:
     """With the leading axes expanded to `batch`, and then brought to one."""
-    return x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
+    return x.expand(*batch, *x.shape[-2:]).reshape(batch.numel(), *x.shape[-2:])
 
 
 def _refuse_second(name: str) -> None:
