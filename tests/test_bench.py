@@ -21,7 +21,7 @@ from attnbook.bench.cases import Case, Inputs, Mixes, Way, attention, backward, 
 from attnbook.bench.ceilings import bound, ceilings
 from attnbook.bench.dot_product import dot_product
 from attnbook.bench.progress import Progress
-from attnbook.bench.results import Row, load
+from attnbook.bench.results import Row, digests, load
 from attnbook.bench.runner import measure
 from attnbook.bench.suite import suite
 
@@ -341,6 +341,9 @@ def test_the_cases_of_both_devices_have_names_of_their_own(
         cases = list(suite(device))
         assert len({c.name for c in cases}) == len(cases) > 20
         assert all(c.reference in c.ways for c in cases)
+        ours = {name for c in cases for way in c.ways.values() for name in way.sources}
+        assert ours
+        assert all(digests([name]) for name in ours)
         assert all(c.exact or c.mechanism in ("training", "decoding") for c in cases)
     assert bench.main(["run", "--list", "--case", "training"]) == 0
     assert capsys.readouterr().out.splitlines() == [c.name for c in cases if c.passes == "step"]

@@ -64,7 +64,6 @@ def _flex(causal: bool) -> Callable[[Any], Run]:
 
 @functools.cache
 def _compiled_flex(flex_attention: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    torch._dynamo.reset()
     return torch.compile(flex_attention, dynamic=False)
 
 
@@ -77,7 +76,7 @@ def dot_product(
     batch: Callable[[int], int] = lambda length: 1,
     readable: int = 4096,
     masks: Sequence[str] = ("none", "causal"),
-    flex: bool = False,
+    flex: Sequence[int] = (),
     halves: bool = False,
 ) -> Iterator[Case]:
     """Each length without a mask and with a causal one, forward and then with backward.
@@ -90,7 +89,7 @@ def dot_product(
         batch: sequences, by their length.
         readable: the longest for the paths that take one operation after another.
         masks: "none", "causal".
-        flex: whether FlexAttention takes part, forward.
+        flex: lengths at which FlexAttention takes part, forward: each is compiled, for seconds.
         halves: whether the path for types of two bytes on a CPU takes part.
     """
     for length in lengths:
@@ -106,7 +105,7 @@ def dot_product(
                     )
                 if mask == "causal":
                     ways["PyTorch SDPA, is_causal"] = Way(run(_torch_causal), package="torch")
-                if flex and passes == "forward":
+                if length in flex and passes == "forward":
                     ways["FlexAttention"] = Way(_flex(mask == "causal"), package="torch")
                 yield Case(
                     "dot-product",

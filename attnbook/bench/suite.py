@@ -30,7 +30,7 @@ def suite(device: str) -> Iterator[Case]:
 
 
 def _cpu() -> Iterator[Case]:
-    yield from dot_product(LENGTHS, heads=4)
+    yield from dot_product(LENGTHS, heads=4, flex=(1024, 4096))
     yield from dot_product(
         (1024, 4096), "bfloat16", heads=4, readable=1024, masks=["none"], halves=True
     )
@@ -46,6 +46,7 @@ def _gpu() -> Iterator[Case]:
             "bfloat16",
             heads=2048 // width,
             width=width,
+            flex=(1024, 4096, 16384) if width == 128 else (),
             batch=lambda length: 16384 // length,
         )
     yield from additive_attention((1024, 4096, 16384), triton=True)
