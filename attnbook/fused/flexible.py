@@ -112,9 +112,12 @@ def _blocks(mask: Tensor, query: Tensor, key: Tensor) -> BlockMask:
     mask = mask[(None,) * (4 - mask.ndim)]
     mask = mask.expand(*mask.shape[:2], query.shape[2], key.shape[2])
     batches, heads, queries, keys = mask.shape
-
-    def allowed(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return mask[batch if batches > 1 else 0, head if heads > 1 else 0, i, j]
-
     axes = [n if n > 1 else None for n in (batches, heads)]
-    return create_block_mask(allowed, axes[0], axes[1], queries, keys, device=mask.device)
+    return create_block_mask(
+        lambda b, h, i, j: mask[b if axes[0] else 0, h if axes[1] else 0, i, j],
+        axes[0],
+        axes[1],
+        queries,
+        keys,
+        device=mask.device,
+    )

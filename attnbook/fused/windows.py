@@ -79,8 +79,8 @@ def local(
     ends = (-first, first + (number - 1) * block + length - keys)  # to add to the keys, or take off
     i, j = (torch.arange(n, device=query.device) for n in (block, length))
     seen = (i[:, None] <= j) & (j <= i[:, None] + length - block)
-    here = torch.ones(1, keys, dtype=torch.bool, device=query.device)
-    seen = seen & _mask_blocks(here, number, block, length, ends)
+    here = F.pad(torch.ones(keys, dtype=torch.bool, device=query.device), ends)
+    seen = seen & here.unfold(0, length, block)[:, None]
     if mask is not None:
         seen = seen & _mask_blocks(mask, number, block, length, ends)
 
