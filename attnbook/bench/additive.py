@@ -69,7 +69,7 @@ def additive_attention(
                 passes,
                 exact=_exact(length, passes),
                 part=_part,
-                tolerance=64.0,
+                tolerance=64.0 if passes == "forward" else 512.0,  # v's gradient: L S terms cancel
                 work={"tanh": 1.0 * length**2 * width},
             )
 
