@@ -141,7 +141,9 @@ ATTENTION: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 }
 
 
-@pytest.mark.parametrize("path", ["attend", "fused.sdpa", "fused.tiled"])
+@pytest.mark.parametrize(
+    "path", ["attend", "fused.sdpa", "fused.tiled", "fused.query_tiled", "fused.flex"]
+)
 @pytest.mark.parametrize("case", ATTENTION)
 def test_attention_names_the_mistake(case: str, path: str, installed: ModuleType) -> None:
     """The readable path and the fast ones say the same."""

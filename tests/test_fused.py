@@ -12,15 +12,19 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnbook import Attended, attend, causal, document, padding, window
-from attnbook.fused import sdpa, tiled, tiles
+from attnbook.fused import query_tiled, rows, sdpa, tiled, tiles
 
-each_path = pytest.mark.parametrize("path", [sdpa, tiled], ids=lambda path: path.__name__)
+each_path = pytest.mark.parametrize(
+    "path", [sdpa, tiled, query_tiled], ids=lambda path: path.__name__
+)
 
 
 @pytest.fixture(autouse=True)
 def _tile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles so small that every test has several, and ragged ones at the ends."""
     monkeypatch.setattr(tiles, "TILE", 3)
+    monkeypatch.setattr(rows, "ROWS", 3)
+    monkeypatch.setattr(rows, "ELEMENTS", 24)
 
 
 def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -156,11 +160,12 @@ def test_gradients_are_those_of_finite_differences() -> None:
         assert torch.autograd.gradcheck(lambda *x, p=dropout: output(*x, dropout=p), inputs)
 
 
-def test_a_second_derivative_is_refused() -> None:
+@pytest.mark.parametrize("path", [tiled, query_tiled], ids=lambda path: path.__name__)
+def test_a_second_derivative_is_refused(path: Callable[..., Attended]) -> None:
     """Rather than be wrong."""
     inputs = tensors((5, 3), (7, 3), (7, 3))
-    output = tiled(*inputs).output
-    with pytest.raises(RuntimeError, match=r"^tiled has first-order gradients only"):
+    output = path(*inputs).output
+    with pytest.raises(RuntimeError, match=rf"^{path.__name__} has first-order gradients only"):
         torch.autograd.grad(output.sum(), inputs, create_graph=True)
 
 

@@ -62,10 +62,8 @@ def flex(
         ...
     ValueError: flex has no dropout, got 0.1: use sdpa or tiled
     """
-    given = mask if isinstance(mask, Tensor) else None
-    batch = check(query, key, value, given, dropout)
-    if not (mask is None or isinstance(mask, Tensor | BlockMask)):
-        raise TypeError(f"mask must be a boolean tensor or a BlockMask, got {type(mask).__name__}")
+    blocks = mask if isinstance(mask, BlockMask) else None
+    batch = check(query, key, value, None if isinstance(mask, BlockMask) else mask, dropout)
     if dropout:
         raise ValueError(f"flex has no dropout, got {dropout}: use sdpa or tiled")
     if len(batch) > 2:
@@ -74,7 +72,8 @@ def flex(
         raise ValueError("flex needs at least one query and one key: use sdpa or tiled")
     _check_processor(query, key, value)
     query, key, value = (four_axes(x, batch) for x in (query, key, value))
-    blocks = _blocks(mask, query, key) if isinstance(mask, Tensor) else mask
+    if isinstance(mask, Tensor):
+        blocks = _blocks(mask, query, key)
     kernel: Any = flex_attention if torch.compiler.is_compiling() else _compiled()
     try:
         output = kernel(query, key, value, score_mod=score_mod, block_mask=blocks)
