@@ -85,3 +85,17 @@ def test_path_keeps_its_error_budget(path: Path, case: Case, dtype: torch.dtype)
 def test_every_fast_path_is_in_the_table() -> None:
     paths = {name for name in fused.__all__ if not name[0].isupper()}
     assert paths - {"additive_compiled"} == {name.partition(",")[0] for name in PATHS}
+
+
+@pytest.mark.parametrize(
+    ("L", "S", "offset"), [(0, 5, 0), (0, 0, 0), (4, 0, 0), (1, 1, 9), (7, 3, 9)]
+)
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_window_may_hold_nothing(L: int, S: int, offset: int, causal: bool) -> None:
+    """No queries, no keys, or queries that stand beyond the last key."""
+    query, key, value = (torch.randn(2, n, 4, requires_grad=True) for n in (L, S, S))
+    mask = torch.ones(L, 1, dtype=torch.bool)
+    output = fused.local(query, key, value, width=1, causal=causal, offset=offset, mask=mask).output
+    assert torch.equal(output, torch.zeros(2, L, 4))
+    for gradient in torch.autograd.grad(output.sum(), (query, key, value)):
+        assert (gradient == 0).all()

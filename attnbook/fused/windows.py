@@ -74,8 +74,8 @@ def local(
         if count < 0:
             raise ValueError(f"{name} must not be negative, got {count}")
     queries, keys, block = query.shape[-2], key.shape[-2], min(BLOCK, max(1, query.shape[-2]))
-    number, length = -(-queries // block), block + width + (0 if causal else width)
-    first = offset - width  # where the keys of the first block begin
+    number, length = max(1, -(-queries // block)), block + width + (0 if causal else width)
+    first = min(offset - width, keys)  # where the keys of the first block begin, if there are any
     ends = (-first, first + (number - 1) * block + length - keys)  # to add to the keys, or take off
     i, j = (torch.arange(n, device=query.device) for n in (block, length))
     seen = (i[:, None] <= j) & (j <= i[:, None] + length - block)
