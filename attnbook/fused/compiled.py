@@ -15,11 +15,11 @@ from attnbook.scores import Additive
 
 __all__ = ["additive_compiled"]
 
-GROUP = 8
-"""Hidden units that are summed before they join the others."""
+GROUP = 32
+"""Hidden units that are summed before they join the others: a long sum would round more often."""
 
-KEYS = 32
-"""Keys in a block: of 128 hidden units it takes 16 KB, and as much for its numerators."""
+LINE = 16
+"""Numbers that one load takes. Rows are an odd number of them, so that caches hold many rows."""
 
 
 def additive_compiled(
@@ -65,28 +65,25 @@ def additive_compiled(
 
 
 def _scores(E: Tensor, P: Tensor, N: Tensor) -> Tensor:
-    """`sum_h N_h / (P_h + E_h)`, of `E (L, H)` and keys in blocks, `P` and `N (blocks, H, KEYS)`.
+    """`sum_h N_h / (P_h + E_h)`: `E (H, L)`, `P` and `N (H, S)` to `(L, S)`. `GROUP` divides `H`.
 
-    To `(blocks, L, KEYS)`; a block stays in the nearest cache. Two units share a division. A group
-    of units is summed before it joins the others.
+    Two units share a division.
     """
-    queries, keys, above = (x.unflatten(1, (-1, GROUP)) for x in (E, P, N))
-
-    def two(h: int) -> Tensor:
-        s, t = (keys[:, None, :, k] + queries[:, :, k, None] for k in (h, h + 1))
-        return (above[:, None, :, h] * t + above[:, None, :, h + 1] * s) / (s * t)
-
-    return ((two(0) + two(2)) + (two(4) + two(6))).sum(-2)
+    queries, keys, above = (x.unflatten(0, (-1, GROUP // 2, 2)) for x in (E, P, N))
+    s, t = (keys[:, :, k, None] + queries[:, :, k, :, None] for k in (0, 1))
+    pairs = (above[:, :, 0, None] * t + above[:, :, 1, None] * s) / (s * t)
+    return pairs.sum(1).sum(0)
 
 
 def _of_queries(E: Tensor, P: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """For `E (H, L)`, `P (H, S)` and `g (L, S)`: `sum_j g r` and `sum_j g r (1 - r)`, `(H, L)`."""
+    """`sum_j g r` and `sum_j g r (1 - r)`: `E (H, L)`, `P (H, S)` and `g (L, S)` to `(H, L)`."""
     r = P[:, None] / (P[:, None] + E[..., None])
-    return (g * r).sum(-1), (g * (r - r * r)).sum(-1)
+    gr = g * r
+    return gr.sum(-1), (gr - gr * r).sum(-1)
 
 
 def _of_keys(E: Tensor, P: Tensor, g: Tensor) -> Tensor:
-    """For `E (H, L)`, `P (H, S)` and `g (S, L)`: `sum_i g r (1 - r)`, `(H, S)`."""
+    """`sum_i g r (1 - r)`: `E (H, L)`, `P (H, S)` and `g (S, L)` to `(H, S)`."""
     r = P[..., None] / (P[..., None] + E[:, None])
     return (g * (r - r * r)).sum(-1)
 
@@ -110,41 +107,37 @@ def _run(loop: Callable[..., Any], *inputs: Tensor) -> Any:
 
 
 def _forward(E: Tensor, P: Tensor, v: Tensor) -> Tensor:
-    """One sequence at a time, and nothing of length 1, for which another loop would be compiled."""
+    """One sequence at a time."""
     (B, H, L), S = E.shape, P.shape[-1]
-    E, P = _pad(E, 2), _pad(P, 2 * KEYS, KEYS)
-    blocks = P.unflatten(-1, (-1, KEYS)).transpose(1, 2).contiguous()
-    above = nn.functional.pad(2 * v, (0, P.shape[1] - H))[:, None] * blocks
-    scores = E.new_empty(B, L, S)
-    for n in range(B):
-        tile = _run(_scores, E[n].mT.contiguous(), blocks[n], above[n])
-        scores[n] = tile.transpose(0, 1).flatten(1)[:L, :S]
-    return scores.sub_(v.sum())
+    E, P = _pad(E), _pad(P)
+    N = nn.functional.pad(2 * v, (0, P.shape[1] - H))[:, None] * P
+    scores = [_run(_scores, E[n], P[n], N[n])[:L, :S] for n in range(B)]
+    return torch.stack(scores).sub_(v.sum())
 
 
 def _backward(E: Tensor, P: Tensor, v: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    (_, H, L), S = E.shape, P.shape[-1]
-    E, P = _pad(E, 2), _pad(P, 2)
+    (B, H, L), S = E.shape, P.shape[-1]
+    E, P = _pad(E), _pad(P)
     g = nn.functional.pad(g, (0, P.shape[-1] - S, 0, E.shape[-1] - L))
-    of_a, of_b, of_v = [], [], []
-    for e, p, upstream in zip(E, P, g, strict=True):
-        e, p = e.contiguous(), p.contiguous()  # else a layout more would be compiled for
-        by_v, by_a = _run(_of_queries, e, p, upstream.contiguous())
-        of_v.append(by_v.sum(-1))
-        of_a.append(by_a)
-        of_b.append(_run(_of_keys, e, p, upstream.mT.contiguous()))
+    of_a, of_b, of_v = torch.empty_like(E), torch.empty_like(P), torch.zeros_like(E[0, :, 0])
+    for n in range(B):
+        by_v, of_a[n] = _run(_of_queries, E[n], P[n], g[n])
+        of_b[n] = _run(_of_keys, E[n], P[n], g[n].mT.contiguous())
+        of_v += by_v.sum(-1)
     factor = (4 * v)[:, None]
-    by_a, by_b = (torch.stack(x)[:, :H] * factor for x in (of_a, of_b))
-    by_v = torch.stack(of_v).sum(0)[:H]
-    return by_a[..., :L], by_b[..., :S], by_v.mul_(2).sub_(g.sum())
+    by_v = (2 * of_v[:H]).sub_(g.sum())
+    return of_a[:, :H, :L] * factor, of_b[:, :H, :S] * factor, by_v
 
 
-def _pad(x: Tensor, least: int, step: int = 1) -> Tensor:
-    """`(B, H, N)` with ones: at least so many positions, and two whole groups of hidden units."""
+def _pad(x: Tensor) -> Tensor:
+    """`(B, H, N)` with ones, to whole groups of hidden units and rows of an odd number of lines.
+
+    No length is then 1, for which another loop would be compiled.
+    """
     H, N = x.shape[1:]
-    units, positions = max(2, -(-H // GROUP)) * GROUP, max(least, -(-N // step) * step)
-    return nn.functional.pad(x, (0, positions - N, 0, units - H), value=1.0)
+    units, lines = max(2, -(-H // GROUP)) * GROUP, -(-N // LINE) | 1
+    return nn.functional.pad(x, (0, lines * LINE - N, 0, units - H), value=1.0).contiguous()
 
 
-COMPILED = Sums(_forward, _backward, 19.0)
+COMPILED = Sums(_forward, _backward, 19.0, 2)
 """By the same identity as `DIVIDED`; the product of two `P + E` is a number too."""

@@ -44,11 +44,13 @@ class Sums(NamedTuple):
         forward: `E (B, H, L)`, `P (B, H, S)` and `v (H,)` to scores `(B, L, S)`.
         backward: these and the gradient of the scores to those of `a`, `b` and `v`.
         limit: how large `a` and `b` may be in float32.
+        size: how many times `TILE` scores it takes at once, as it keeps few units of them.
     """
 
     forward: Callable[[Tensor, Tensor, Tensor], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
     limit: float
+    size: int = 1
 
 
 def fits(sums: Sums, a: Tensor, b: Tensor, v: Tensor) -> bool:
@@ -82,9 +84,11 @@ def unclamped(gradient: Tensor, exponential: Tensor, sums: Sums) -> Tensor:
     return gradient.masked_fill_((exponential <= low) | (exponential >= high), 0.0)
 
 
-def tiles(B: int, L: int, S: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+def tiles(
+    sums: Sums, B: int, L: int, S: int, device: torch.device
+) -> Iterator[tuple[slice, slice]]:
     """The pairs, a tile at a time: a slice of the batch, and one of the queries."""
-    size = _size(device)
+    size = sums.size * _size(device)
     rows = max(1, min(L, size // S))
     batches = max(1, size // (L * S))
     for n in range(0, B, batches):

@@ -24,7 +24,6 @@ from attnbook.fused.reciprocals import (
     tiles,
     unclamped,
 )
-from attnbook.normalizers import softmax
 from attnbook.scores import Additive
 
 __all__ = ["Separable", "additive"]
@@ -206,11 +205,9 @@ class _Additive(torch.autograd.Function):
             output = value.new_empty(B, L, value.shape[-1])
             kept = a.new_empty(B, L, S) if keep else None
             drawn = torch.empty(B, L, S, dtype=torch.bool, device=a.device) if dropout else None
-            for n, i in tiles(B, L, S, a.device):
+            for n, i in tiles(sums, B, L, S, a.device):
                 scores = sums.forward(a[n, :, i], b[n], v)
-                if mask is not None:
-                    scores = scores.masked_fill_(~mask[n, i], float("-inf"))
-                weights = softmax(scores)
+                weights = _weights(scores, None if mask is None else mask[n, i])
                 if kept is not None:
                     kept[n, i] = weights
                 if drawn is not None:
@@ -229,7 +226,7 @@ class _Additive(torch.autograd.Function):
         with exact(a):
             wide = value.to(a.dtype)
             d_a, d_b, d_v, d_value = (torch.zeros_like(x) for x in (a, b, v, wide))
-            for n, i in tiles(*kept.shape, a.device):
+            for n, i in tiles(ctx.sums, *kept.shape, a.device):
                 weights, d_output = kept[n, i], gradient[n, i].to(a.dtype)
                 d_weights = d_output @ wide[n].mT
                 mixed = weights
@@ -258,7 +255,7 @@ class _Scores(torch.autograd.Function):
             (B, _, L), S = E.shape, keys.shape[-1]
             scores = E.new_empty(B, L, S)
             if scores.numel():
-                for n, i in tiles(B, L, S, E.device):
+                for n, i in tiles(DIVIDED, B, L, S, E.device):
                     scores[n, i] = DIVIDED.forward(E[n, :, i], keys[n], v)
         ctx.save_for_backward(E, keys, v)
         return scores
@@ -270,7 +267,7 @@ class _Scores(torch.autograd.Function):
         with exact(E):
             d_queries, d_keys, d_v = (torch.zeros_like(x) for x in (E, keys, v))
             if gradient.numel():
-                for n, i in tiles(*gradient.shape, E.device):
+                for n, i in tiles(DIVIDED, *gradient.shape, E.device):
                     of_queries, of_keys, of_v = DIVIDED.backward(
                         E[n, :, i], keys[n], v, gradient[n, i].contiguous()
                     )
@@ -279,6 +276,13 @@ class _Scores(torch.autograd.Function):
                     d_v += of_v
             d_queries = unclamped(d_queries, E, DIVIDED)
             return d_queries, d_keys.div_(2 * keys), d_v  # keys are e^2b
+
+
+def _weights(scores: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return torch.softmax(scores, dim=-1)
+    weights = torch.softmax(scores.masked_fill_(~mask, float("-inf")), dim=-1)
+    return weights.masked_fill_(~mask.any(dim=-1, keepdim=True), 0.0)
 
 
 def _flat(x: Tensor, batch: torch.Size) -> Tensor:
