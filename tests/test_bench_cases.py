@@ -103,6 +103,13 @@ def test_retrieval_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) ->
     assert status(SMALL["retrieval"](), "retrieve_sdpa")[0] == "error"
 
 
+def test_pointing_by_another_score_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = additive.Separable.compare
+    monkeypatch.setattr(additive.Separable, "compare", lambda *x: 1.1 * plain(*x))
+    got, message = status(SMALL["pointer"](), "Separable, keys cached")
+    assert (got, message[:38]) == ("error", "ArithmeticError: a probability is off ")
+
+
 def test_recall_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = HopfieldNetwork.recall
 
