@@ -34,6 +34,7 @@ ITEMS = {
     "without positions": "a-transformer-cannot-work-without-position-encodings",
     "rotary decay": "rotary-scores-fall-with-the-distance",
     "less computation": "attention-reduces-the-amount-of-computation",
+    "FlashAttention": "flashattention-is-an-approximation",
     "fully connected, efficient": "it-is-fully-connected-therefore-more-efficient",
     "many parameters": "attention-has-many-parameters",
     "Hopfield network": "a-hopfield-network-is-a-fully-connected-network",

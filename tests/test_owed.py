@@ -1032,6 +1032,71 @@ OWED = {
         },
         theorems={"other weights give the same output": "costs/not-identified"},
     ),
+    "22-fast-attention": Owed(
+        topics={
+            "arithmetic intensity": "what-attention-waits-for",
+            "online softmax": "the-equation",
+            "invariant": "one-pass",
+            "tile": "tiles",
+            "form its scores again": "backwards-by-computing-again",
+            "through a counter": "bytes-counted",
+            "no exact way": "the-theorem-and-its-ends",
+            "Triton": "on-a-gpu",
+            "FlexAttention": "on-a-gpu",
+            "bfloat16": "half-precision",
+            "exponentials": "additive-scores-taken-apart",
+            "tangents": "the-guard",
+            "constant": "backwards",
+            "block of queries": "windows-in-blocks",
+            "global": "patterns",
+            "linear attention": "other-sums",
+            "low rank": "other-sums",
+            "cache": "one-query-at-a-time",
+        },
+        figures={
+            "two roofs": "fig-roofline",
+            "what shrinking is for": "fig-rescale",
+            "what lies on the desk": "fig-structure",
+            "memory traffic": "fig-traffic",
+            "sparse patterns": "fig-patterns",
+            "time and memory against length": "fig-length",
+        },
+        tables={
+            "operations a byte": "tbl-intensity",
+            "formats of 16 bits": "tbl-formats",
+            "what the next word costs": "tbl-decoding",
+            "exact paths": "tbl-exact",
+            "other answers for less": "tbl-cheaper",
+            "what each path gains": "tbl-gains",
+        },
+        labs={
+            "time, memory and errors against length": (
+                "fast-attention",
+                [
+                    *("peak", "bandwidth", "one-query", "bf16"),
+                    *("sdpa", "sdpa-both", "time-tiled", "time-tiled-both", "memory", "memory-both"),
+                    *("local", "mask", "linear", "linear-short"),
+                    *("additive", "additive-both", "additive-memory", "additive-memory-both"),
+                    *(
+                        f"slope-{path}"
+                        for path in ("attend", "sdpa", "tiled", "local", "linear", "separable")
+                    ),
+                    *(f"memory-slope-{path}" for path in ("attend", "tiled", "local", "linear")),
+                    *(f"error-{path}" for path in ("sdpa", "tiled", "local", "additive")),
+                ],
+            ),
+        },
+        theorems={
+            "tiles are softmax attention": "fast-attention/tiled",
+            "the backward pass by computing again": "fast-attention/backward",
+            "two numbers for each row": "fast-attention/two-numbers",
+            "rows that may see nothing": "fast-attention/dead-rows",
+            "memory linear in the length": "fast-attention/linear-memory",
+            "low rank by its equation": "fast-attention/low-rank",
+            "two patterns reach everywhere": "fast-attention/two-layers",
+            "random features are unbiased": "fast-attention/unbiased",
+        },
+    ),
 }
 
 
