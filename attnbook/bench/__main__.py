@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keep every row in a file; by default the device's on the benchmark page",
     )
     add.add_argument("--resume", action="store_true", help="leave out the cases of the file")
-    add.add_argument("--rounds", type=int, default=7, metavar="N", help="of each way, at most")
+    add.add_argument("--rounds", type=int, default=15, metavar="N", help="of each way, at most")
     add.add_argument("--seconds", type=float, default=3.0, help="for the rounds of a case, about")
     add.add_argument("--threads", type=int, default=1, metavar="N", help="of a CPU")
     add.add_argument(

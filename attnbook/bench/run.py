@@ -46,7 +46,7 @@ def run(
     path: Path | None,
     *,
     resume: bool = False,
-    rounds: int = 7,
+    rounds: int = 15,
     seconds: float = 3.0,
     threads: int = 1,
     memory: float = 8.0,

@@ -23,7 +23,7 @@ def measure(
     device: str = "cpu",
     ceilings: Iterable[Ceiling] = (),
     *,
-    rounds: int = 7,
+    rounds: int = 15,
     seconds: float = 3.0,
 ) -> list[Row]:
     """The rows of a case, in the order of its ways.
