@@ -104,7 +104,7 @@ def _divided(E: Tensor, P: Tensor, v: Tensor) -> Tensor:
     if units > 1:
         t = total.new_empty(B, units, L, S)
         for e, p, w in zip(_parts(E, -1, units), _parts(P, -2, units), v.split(units), strict=True):
-            total += ((2 * w) @ _reciprocals(e, p, t).flatten(2)).view_as(total)
+            total += _weigh(2 * w, _reciprocals(e, p, t))
         return total
     t, group = torch.empty_like(total), torch.empty_like(total)
     queries, keys = E.unsqueeze(-1).unbind(1), P.unsqueeze(-2).unbind(1)
@@ -141,6 +141,12 @@ def _parts(x: Tensor, axis: int, units: int) -> tuple[Tensor, ...]:
     return x.unsqueeze(axis).split(units, dim=1)
 
 
+def _weigh(w: Tensor, units: Tensor) -> Tensor:
+    """`(units,)` and `(B, units, L, S)` to `(B, L, S)`. `w @ ...` would first copy the units."""
+    B, _, L, S = units.shape
+    return torch.bmm(w.expand(B, 1, -1), units.flatten(2)).view(B, L, S)
+
+
 def _reciprocals(E: Tensor, P: Tensor, out: Tensor) -> Tensor:
     """`r` for some units, `(B, units, L, S)`, into `out`."""
     if E.shape[1] != out.shape[1]:
@@ -154,7 +160,7 @@ def _tanh(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
     units, group = _units(total, len(v)), torch.zeros_like(total)
     parts = zip(_parts(a, -1, units), _parts(b, -2, units), v.split(units), strict=True)
     for k, (x, y, w) in enumerate(parts, 1):
-        group += (w @ (x + y).tanh_().flatten(2)).view_as(total)
+        group += _weigh(w, (x + y).tanh_())
         if k * units % GROUP < units or k * units >= len(v):
             total += group
             group.zero_()
@@ -202,4 +208,4 @@ def _size(device: torch.device) -> int:
 
 def _units(scores: Tensor, H: int) -> int:
     """How many hidden units of these scores make a tile."""
-    return max(1, min(H, 2 * GROUP, _size(scores.device) // max(1, scores.numel())))
+    return max(1, min(H, 4 * GROUP, _size(scores.device) // max(1, scores.numel())))
