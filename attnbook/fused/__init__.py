@@ -1,7 +1,9 @@
-"""Fast paths for softmax attention with the scaled dot product score.
+"""Fast paths for softmax attention: each does what `attend` does, without all of the weights at once.
 
-Each does what `attend(query, key, value, mask=mask, dropout=dropout)` does, without ever holding
-the weights, and so returns `weights=None`. `attend` is their specification.
+`sdpa`, `tiled` and `query_tiled` do what `attend(query, key, value, mask=mask, dropout=dropout)`
+does; `local` does so within a window, `flex` with any change of the scores, and `additive` with the
+additive score. They return `weights=None`. `attend` is their specification. Which of them is taken
+is said by name: what a path cannot do is an error, never another path.
 """
 
 from attnbook.fused.compiled import additive_compiled
