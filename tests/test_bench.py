@@ -354,6 +354,16 @@ def test_the_cases_of_both_devices_have_names_of_their_own(
     )
 
 
+@pytest.mark.parametrize("option", ["rounds", "threads", "seconds", "memory"])
+@pytest.mark.parametrize("given", ["0", "-1", "nan"])
+def test_the_command_line_refuses_what_measures_nothing(
+    option: str, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        bench.main(["run", "--list", f"--{option}", given])
+    assert f"argument --{option}: " in capsys.readouterr().err
+
+
 def test_a_bare_machine_needs_torch_alone() -> None:
     """Without jaxtyping and the peers: every module of the suite is imported, and a case runs."""
     blocked = ("jaxtyping", "tqdm", "matplotlib", "einops", "x_transformers", "difflayers")

@@ -61,6 +61,18 @@ def _compare(options: argparse.Namespace) -> int:
     return int(options.fail and worse)
 
 
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _amount(text: str) -> float:
+    if not 0 < (number := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -84,11 +96,11 @@ def _parser() -> argparse.ArgumentParser:
         help="keep every row in a file; by default the device's on the benchmark page",
     )
     add.add_argument("--resume", action="store_true", help="leave out the cases of the file")
-    add.add_argument("--rounds", type=int, default=15, metavar="N", help="of each way, at most")
-    add.add_argument("--seconds", type=float, default=3.0, help="for the rounds of a case, about")
-    add.add_argument("--threads", type=int, default=1, metavar="N", help="of a CPU")
+    add.add_argument("--rounds", type=_count, default=15, metavar="N", help="of each way, at most")
+    add.add_argument("--seconds", type=_amount, default=3.0, help="for the rounds of a case, about")
+    add.add_argument("--threads", type=_count, default=1, metavar="N", help="of a CPU")
     add.add_argument(
-        "--memory", type=float, default=8.0, metavar="GB", help="that a CPU's way may take"
+        "--memory", type=_amount, default=8.0, metavar="GB", help="that a CPU's way may take"
     )
     add = commands.add_parser("compare", help="what became slower between two result files")
     add.set_defaults(do=_compare)
