@@ -226,7 +226,8 @@ class _Additive(torch.autograd.Function):
         with exact(a):
             wide = value.to(a.dtype)
             d_a, d_b, d_v, d_value = (torch.zeros_like(x) for x in (a, b, v, wide))
-            for n, i in tiles(ctx.sums, *kept.shape, a.device):
+            B, L, S = kept.shape
+            for n, i in tiles(ctx.sums, B, L, S, a.device):
                 weights, d_output = kept[n, i], gradient[n, i].to(a.dtype)
                 d_weights = d_output @ wide[n].mT
                 mixed = weights
@@ -267,7 +268,8 @@ class _Scores(torch.autograd.Function):
         with exact(E):
             d_queries, d_keys, d_v = (torch.zeros_like(x) for x in (E, keys, v))
             if gradient.numel():
-                for n, i in tiles(DIVIDED, *gradient.shape, E.device):
+                B, L, S = gradient.shape
+                for n, i in tiles(DIVIDED, B, L, S, E.device):
                     of_queries, of_keys, of_v = DIVIDED.backward(
                         E[n, :, i], keys[n], v, gradient[n, i].contiguous()
                     )
