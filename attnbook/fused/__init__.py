@@ -1,4 +1,4 @@
-"""Fast paths for softmax attention: each does what `attend` does, without all of the weights at once.
+"""Fast paths for softmax attention: what `attend` does, without all of the weights at once.
 
 `sdpa`, `tiled` and `query_tiled` do what `attend(query, key, value, mask=mask, dropout=dropout)`
 does; `local` does so within a window, `flex` with any change of the scores, and `additive` with the
