@@ -120,12 +120,10 @@ class FAVOR(nn.Module):
 
     Shapes:
         query `(*b, L, D)`, key `(*b, S, D)`, value `(*b, S, Dv)`. The mask is the same for every
-        query, `(*b, 1, S)`: padding. There are no weights, so dropout must be 0. Keys may have any
+        query, `(*b, 1, S)`: padding. The call gives an output `(*b, L, Dv)`, and None for the
+        weights: there are none, so dropout must be 0. Keys may have any
         length; in the causal form those with `|k|^2 / (2 sqrt(D))` above 80 or so count for
         nothing, and a query that sees no other gets a row of zeros.
-
-    Returns:
-        (from the call) The output `(*b, L, Dv)`, and None for the weights.
 
     Raises:
         TypeError: an input is not a floating-point tensor, the mask is not boolean, or features

@@ -99,6 +99,8 @@ def test_says_what_it_cannot_do(module: ModuleType, monkeypatch: pytest.MonkeyPa
     try:
         with pytest.raises(TypeError, match="score must be an Additive, got Linear"):
             module.TritonAdditive(torch.nn.Linear(1, 1))
+        with pytest.raises(ValueError, match="key must have 4 hidden units, got 5"):
+            fast.compare(fast.query(query), key)
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
     with pytest.raises(ValueError, match="query must have width 4, got 5"):

@@ -189,9 +189,7 @@ def test_what_is_mended_in_the_search_must_be_there(tmp_path: Path) -> None:
     mended = worker.read_text("utf-8")
     assert mended.startswith('{var s=r[i],o=this.edges[s];e=e+s+o.id+" "}return e}search(e){const ')
     assert mended.count(ranked) == 2
-    with pytest.raises(
-        ValueError, match=r"search\.1234\.min\.js: found \[0, 0, 2\]"
-    ):
+    with pytest.raises(ValueError, match=r"search\.1234\.min\.js: found \[0, 0, 2\]"):
         mend(tmp_path)
 
 

@@ -1074,7 +1074,14 @@ OWED = {
                 "fast-attention",
                 [
                     *("peak", "bandwidth", "one-query", "bf16"),
-                    *("sdpa", "sdpa-both", "time-tiled", "time-tiled-both", "memory", "memory-both"),
+                    *(
+                        "sdpa",
+                        "sdpa-both",
+                        "time-tiled",
+                        "time-tiled-both",
+                        "memory",
+                        "memory-both",
+                    ),
                     *("local", "mask", "linear", "linear-short"),
                     *("additive", "additive-both", "additive-memory", "additive-memory-both"),
                     *(

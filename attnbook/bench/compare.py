@@ -47,7 +47,7 @@ def compare(old: Results, new: Results) -> list[Pair]:
     Raises:
         ValueError: they are of different devices, or have no row in common.
     """
-    if (old.device.name, old.device.threads) != (new.device.name, new.device.threads):
+    if any(getattr(old.device, k) != getattr(new.device, k) for k in ("kind", "name", "threads")):
         raise ValueError(f"the devices differ: {_device(old)} and {_device(new)}")
     before, after = _by_name(old), _by_name(new)
     if not before.keys() & after.keys():
@@ -98,4 +98,5 @@ def _by_name(results: Results) -> dict[tuple[str, str], Row]:
 
 
 def _device(results: Results) -> str:
-    return f"{results.device.name} with {results.device.threads} threads"
+    device = results.device
+    return f"{device.name} ({device.kind}) with {device.threads} threads"

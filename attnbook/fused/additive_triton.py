@@ -79,6 +79,9 @@ class TritonAdditive(nn.Module):
         for name, x in (("query", query), ("key", key)):
             if not (x.is_cuda or triton.knobs.runtime.interpret):
                 raise ValueError(f"{name} must be on a GPU, got one on {x.device}")
+            if x.shape[-1] != self.score.v.in_features:  # the kernel would read on
+                units = self.score.v.in_features
+                raise ValueError(f"{name} must have {units} hidden units, got {x.shape[-1]}")
         batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
         flat = (x.expand(*batch, *x.shape[-2:]) for x in (query, key))
         flat = (x.flatten(0, -3) if batch else x[None] for x in flat)
