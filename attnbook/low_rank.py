@@ -33,8 +33,9 @@ class Linformer(nn.Module):
     Shapes:
         query `(*b, L, D)`, key `(*b, S, D)`, value `(*b, S, Dv)` with `S <= n`; with heads of
         their own, `*b` ends in `H`. The call gives an output `(*b, L, Dv)` and weights
-        `(*b, L, k)`, over the mixtures. The mask is the same for every query, `(*b, 1, S)`: padding. A
-        position that it forbids is left out of every mixture; causality is not to be had.
+        `(*b, L, k)`, over the mixtures. The mask is the same for every query, `(*b, 1, S)`:
+        padding. A position that it forbids is left out of every mixture; causality is not to be
+        had.
 
     Raises:
         TypeError: a size is not an integer, or (from the call) an input is not a floating-point
