@@ -197,7 +197,7 @@ def test_what_cannot_be_compared_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = replace(DEVICE, name="NVIDIA B200")
-    with pytest.raises(ValueError, match="the devices differ: NVIDIA H200 with 1 th"):
+    with pytest.raises(ValueError, match=r"the devices differ: NVIDIA H200 \(cuda\) with 1 th"):
         compare(made(ROUND), made(ROUND, device=other))
     with pytest.raises(ValueError, match="no row in common"):
         compare(made(ROUND), made(GONE))

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.site
 PACKAGE = ROOT / "attnbook"
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "tasks").glob("*.py")])
+    for path in sorted([*PACKAGE.glob("[!_]*.py"), *(PACKAGE / "tasks").glob("*.py")])
     if path.stem != "__init__"
 ]
 MODULES.append("attnbook.fused")  # a folder

@@ -67,7 +67,8 @@ def run(
         small: ceilings that take no time.
 
     Returns:
-        The exit code: 0, 1 where a way failed or gave something else, 130 where it was interrupted.
+        0 as the exit code, or 1 where a way failed or gave something else, 130 where it was
+        interrupted.
     """
     results = here(device, threads)
     if path is not None:

@@ -58,8 +58,7 @@ def additive_compiled(
             derivative is asked for.
 
     Source:
-        Bahdanau, Cho, Bengio 2015, section 3.1 and appendix A.1.2; Ansel et al. 2024 for the
-        compiler.
+        Bahdanau, Cho, Bengio 2015, section 3.1 and appendix A.1.2.
     """
     return additive_by(COMPILED, query, key, value, score, mask, dropout)
 

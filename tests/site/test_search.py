@@ -201,7 +201,7 @@ def test_what_readers_type_is_found(ask: Callable[[list[str]], list[Answer]]) ->
         "bahdanu": "chapters/03-scores.html#additive-a-network-with-one-hidden-layer",
         "QKV": "faq.html#are-query-key-and-value-three-parts-of-the-input",
         "MHA": "chapters/08-multi-head.html#the-equation",
-        "flash attention": "faq.html#is-attention-really-quadratic",
+        "flash attention": "chapters/22-fast-attention.html#on-a-gpu",
         "掩码": "glossary.html#mask",
         "归一化": "glossary.html#normaliser",
         "硬注意力": "glossary.html#hard-attention",
