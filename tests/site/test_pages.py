@@ -27,9 +27,14 @@ AXE = """([options, context]) => axe.run(context, {resultTypes: ['violations'], 
 COLOURS = ["color-contrast", "link-in-text-block"]
 LOOKS = [{"runOnly": COLOURS}, {"include": [[".book-fresh"]]}]
 REST = [{"rules": {rule: {"enabled": False} for rule in COLOURS}}, {"include": [["html"]]}]
-# The tokens of code, the parts of formulas and of figures have no roles, and are most of a page.
-EMPTY = """() => document.querySelectorAll('pre code, math, figure svg').forEach(
-  e => { e.textContent = e.textContent.slice(0, 9); })"""
+# The tokens of code, the parts of formulas and of figures have no roles, and are most of a page. The
+# rows of a table are alike, and the list of pages is the home page's.
+EMPTY = """home => {
+  document.querySelectorAll('pre code, math, figure svg').forEach(
+    e => { e.textContent = e.textContent.slice(0, 9); });
+  const alike = 'tbody tr:nth-child(n+9)' + (home ? '' : ', .md-nav li:nth-child(n+4)');
+  document.querySelectorAll(alike).forEach(e => e.remove());
+}"""
 # Marks the text whose colour, ground, size and weight no page has shown yet, and the links unlike
 # all before them in the text around: they alone need a look.
 FRESH = """seen => {
@@ -144,7 +149,7 @@ def visits(site: Path, address: str, context: BrowserContext) -> dict[str, Visit
         page.set_viewport_size({"width": 360, "height": 740})
         narrow = page.evaluate(NARROW)
         page.set_viewport_size({"width": 1280, "height": 900})
-        page.evaluate(EMPTY)
+        page.evaluate(EMPTY, name == "index.html")
         faults += page.evaluate(AXE, REST) + view.complaints
         found[name] = Visit(faults, set(view.requests), figures, copied, narrow)
         view.complaints.clear()
