@@ -27,8 +27,8 @@ AXE = """([options, context]) => axe.run(context, {resultTypes: ['violations'], 
 COLOURS = ["color-contrast", "link-in-text-block"]
 LOOKS = [{"runOnly": COLOURS}, {"include": [[".book-fresh"]]}]
 REST = [{"rules": {rule: {"enabled": False} for rule in COLOURS}}, {"include": [["html"]]}]
-# The tokens of code, the parts of formulas and of figures have no roles, and are most of a page. The
-# rows of a table are alike, and the list of pages is the home page's.
+# The tokens of code, the parts of formulas and of figures have no roles, and are most of a page.
+# The rows of a table are alike, and the list of pages is that of the home page.
 EMPTY = """home => {
   document.querySelectorAll('pre code, math, figure svg').forEach(
     e => { e.textContent = e.textContent.slice(0, 9); });
