@@ -5,15 +5,29 @@ it takes: its error against float64 is at most twice that of the readable path i
 three times for gradients.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+import extras
 import torch
 from torch import Tensor, nn
 
-from attnbook import Additive, Attended, Score, causal, document, fused, padding, scaled_dot, window
+from attnbook import (
+    Additive,
+    Attended,
+    Score,
+    attend,
+    causal,
+    document,
+    fused,
+    padding,
+    scaled_dot,
+    window,
+)
 
+os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it as it is imported, and not again
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Mask = Callable[[int, int], Tensor]
 WIDE = (torch.float64, torch.float32, torch.bfloat16)
@@ -41,6 +55,18 @@ class Path:
     keeps_log: bool = False
 
 
+def _triton(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, score: Additive
+) -> Attended:
+    """The kernel is a score: `attend` does the rest."""
+    kernel = extras.library("attnbook.fused.additive_triton", "triton").TritonAdditive(score)
+    return attend(query, key, value, score=kernel, mask=mask)._replace(weights=None)
+
+
+def _additive(width: int) -> Additive:
+    return Additive(width, width, 6)
+
+
 PATHS: dict[str, Path] = {
     "sdpa": Path(fused.sdpa, keeps_log=True),
     "tiled": Path(fused.tiled),
@@ -51,7 +77,9 @@ PATHS: dict[str, Path] = {
         only=lambda L, S: window(L, S, 2, offset=1) & causal(L, S, offset=1),
         keeps_log=True,
     ),
-    "additive": Path(fused.additive, score=lambda width: Additive(width, width, 6)),
+    "additive": Path(fused.additive, score=_additive),
+    "additive_compiled": Path(fused.additive_compiled, score=_additive),
+    "additive in Triton": Path(_triton, score=_additive, dtypes=(torch.float32,)),
     "flex": Path(fused.flex, gradients=False, dtypes=(torch.float32, torch.bfloat16)),
 }
 
