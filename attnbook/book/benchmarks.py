@@ -107,7 +107,7 @@ def _row(heads: list[str], place: int, rows: list[Row], changed: tuple[str, ...]
         if key == "way" and changed:
             text += f" (stale: {', '.join(changed)} changed since)"
         if key == "time" and row.status != "ok":
-            text = f"{row.status}: {row.message}"
+            text = "out of memory" if row.status == "oom" else f"{row.status}: {row.message}"
         cells.append(f"<td{number}>{escape(text)}</td>")
     return "<tr>{}</tr>\n".format("\n".join(cells))
 
