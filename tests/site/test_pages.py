@@ -40,13 +40,16 @@ EMPTY = """home => {
 FRESH = """seen => {
   const known = new Set(seen), all = document.body.querySelectorAll('*');
   for (const e of all) e.classList.remove('book-fresh');
-  const ground = e => {
-    for (; e; e = e.parentElement) {
-      const colour = getComputedStyle(e).backgroundColor;
-      if (!/, 0\\)$|transparent/.test(colour)) return colour;
-    }
+  const once = (of, known = new Map()) => e => {
+    if (!known.has(e)) known.set(e, of(e));
+    return known.get(e);
   };
-  const faint = e => e ? Number(getComputedStyle(e).opacity) * faint(e.parentElement) : 1;
+  const ground = once(e => {
+    const colour = e && getComputedStyle(e).backgroundColor;
+    return e && /, 0\\)$|transparent/.test(colour) ? ground(e.parentElement) : colour;
+  });
+  const faint = once(
+    e => e ? Number(getComputedStyle(e).opacity) * faint(e.parentElement) : 1);
   for (const e of all) {
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
     if (!e.checkVisibility()) continue;
