@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,9 +58,15 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *args: Any, instead: dict[str, Path], **options: Any) -> None:
+        self.instead = instead
+        super().__init__(*args, **options)
+
     def translate_path(self, path: str) -> str:
         if not path.startswith(f"{SUB_PATH}/"):
             return os.devnull + "/nothing"
+        if found := self.instead.get(path.removeprefix(f"{SUB_PATH}/")):
+            return str(found)
         return super().translate_path(path.removeprefix(SUB_PATH))
 
     def log_message(self, *_: object) -> None:
@@ -67,9 +74,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(site: Path) -> Iterator[str]:
-    """Serve a built site on this machine; give its address, with a slash at its end."""
-    handler = functools.partial(_Handler, directory=str(site))
+def served(site: Path, instead: dict[str, Path] | None = None) -> Iterator[str]:
+    """Serve a built site on this machine; give its address, with a slash at its end.
+
+    Args:
+        site: its folder.
+        instead: files to serve in the place of the site's own.
+    """
+    handler = functools.partial(_Handler, directory=str(site), instead=instead or {})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}{SUB_PATH}/"

@@ -1,5 +1,6 @@
 """The built site and the browser, for the tests of the site."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 from watching import Watched
 from website import build, served, shared_folder
+
+INDEX = "search/search_index.json"
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +19,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(site: Path) -> Iterator[str]:
-    """Where the site is served."""
-    with served(site) as url:
+def address(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the site is served, with nothing to be searched: every page that is opened reads all
+    that there is, for a second, and test_search.py alone looks for any of it.
+    """
+    index = json.loads((site / INDEX).read_text(encoding="utf-8"))
+    empty = tmp_path_factory.mktemp("index") / "empty.json"
+    empty.write_text(json.dumps(index | {"docs": []}), encoding="utf-8")
+    with served(site, {INDEX: empty}) as url:
         yield url
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
-from website import ROOT
+from website import ROOT, served
 
 from attnbook.book.catalogue import location, plural
 from attnbook.book.glossary import Glossary, Term, read
@@ -87,6 +87,13 @@ class Sections(HTMLParser):
 @pytest.fixture(scope="module")
 def glossary() -> Glossary:
     return read(ROOT)
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Where the whole site is served."""
+    with served(site) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
