@@ -12,12 +12,9 @@ LINE = "    {:31}{:>11}{:>10}{:>9}{:>8}{:>10}{:>10}{:>9}{:>17}{:>15}  {}"
 
 def head(results: Results) -> list[str]:
     """What the rows were measured on, and the ceilings."""
-    device = results.device
-    threads = f", {device.threads} thread{'s' if device.threads > 1 else ''}"
-    drivers = f", driver {device.driver}, CUDA {device.cuda}" if device.kind == "cuda" else threads
     commit = (results.commit or "no commit")[:10] + (" with changes" if results.dirty else "")
     lines = [
-        f"{device.name}{drivers}; PyTorch {results.torch}",
+        f"{results.device}; PyTorch {results.torch}",
         f"attnbook {results.attnbook}, {commit}, {results.timestamp}",
     ]
     for dtype in dict.fromkeys(ceiling.dtype for ceiling in results.ceilings):
@@ -76,7 +73,7 @@ def verdicts(rows: Iterable[Row]) -> list[str]:
         for row in rows
         if row.status in ("error", "oom")
     ]
-    barred = [row for row in rows if (row.bar or row.peer_bar) and row.status == "ok"]
+    barred = [row for row in rows if row.bars]
     missed = [row for row in barred if row.missed]
     if barred:
         lines.append(f"{len(barred) - len(missed)} of {len(barred)} bars reached")
@@ -108,16 +105,10 @@ def _cells(row: Row) -> list[str]:
 
 def _verdict(row: Row) -> str:
     """Whether what is promised is kept."""
-    parts = []
-    pairs = (
-        (row.bar, row.ratio, row.reference),
-        (row.peer_bar, row.best_peer_ratio, row.best_peer),
+    return "; ".join(
+        f"at least {bar:g} x {whose}: {'MISSED' if ratio < bar else 'reached'} with {ratio:.2f}"
+        for bar, ratio, whose in row.bars
     )
-    for bar, ratio, whose in pairs:
-        if bar is not None and ratio is not None:
-            verdict = "reached" if ratio >= bar else "MISSED"
-            parts.append(f"at least {bar:g} x {whose}: {verdict} with {ratio:.2f}")
-    return "; ".join(parts)
 
 
 def seconds_in_words(seconds: float | None) -> str:

@@ -47,6 +47,12 @@ class Device:
     cpu: str
     threads: int
 
+    def __str__(self) -> str:
+        """Its name and what else counts: `CPU, 1 thread`."""
+        if self.kind == "cuda":
+            return f"{self.name}, driver {self.driver}, CUDA {self.cuda}"
+        return f"{self.name}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
 
 CPU = Device("cpu", "CPU", None, None, "CPU", 1)
 
@@ -123,10 +129,18 @@ class Row:
     message: str = ""
 
     @property
+    def bars(self) -> list[tuple[float, float, str]]:
+        """What is promised: the bar, the ratio that was reached, and whose time it is to."""
+        pairs = (
+            (self.bar, self.ratio, self.reference),
+            (self.peer_bar, self.best_peer_ratio, self.best_peer),
+        )
+        return [(bar, ratio, str(whose)) for bar, ratio, whose in pairs if bar and ratio]
+
+    @property
     def missed(self) -> bool:
         """Whether it was timed and stays below a bar."""
-        pairs = ((self.ratio, self.bar), (self.best_peer_ratio, self.peer_bar))
-        return any(bar is not None and ratio is not None and ratio < bar for ratio, bar in pairs)
+        return any(ratio < bar for bar, ratio, _ in self.bars)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types, for JSON."""

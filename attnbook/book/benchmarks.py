@@ -22,6 +22,7 @@ HEADS = {
     "error": "Error",
     "command": "Reproduce",
 }
+NONE = ("", None)
 
 
 def tables(folder: Path = FOLDER) -> list[tuple[str, str]]:
@@ -51,13 +52,10 @@ def stamp(results: Results) -> str:
     >>> stamp(Results(when, commit, False, CPU, "2.13.0", None, "0.1.0"))
     'CPU, 1 thread; PyTorch 2.13.0; commit 0123456789, 2026-01-02'
     """
-    device = results.device
-    threads = f"{device.threads} thread{'s' if device.threads > 1 else ''}"
-    with_what = f"driver {device.driver}, CUDA {device.cuda}" if device.kind == "cuda" else threads
     commit = f"commit {results.commit[:10]}" if results.commit else "no commit"
     changed = " with changes" if results.dirty else ""
     return (
-        f"{device.name}, {with_what}; PyTorch {results.torch.partition('+')[0]}; "
+        f"{results.device}; PyTorch {results.torch.partition('+')[0]}; "
         f"{commit}{changed}, {results.timestamp[:10]}"
     )
 
@@ -84,9 +82,13 @@ def _same(name: str, rows: list[Row]) -> bool:
 
 
 def _table(name: str, results: Results, rows: list[Row]) -> str:
-    heads = [key for key in HEADS if key == "command" or any(_cell(key, r, rows)[0] for r in rows)]
+    cells = [_cells(row, place, rows, results.stale(row)) for place, row in enumerate(rows)]
+    heads = [key for key in HEADS if any(texts[key][0] for texts in cells)]
     top = "\n".join(f'<th scope="col" data-sort="{key}">{HEADS[key]}</th>' for key in heads)
-    body = "".join(_row(heads, n, rows, results.stale(row)) for n, row in enumerate(rows))
+    body = "".join(
+        "<tr>{}</tr>\n".format("\n".join(_cell(key, *texts[key]) for key in heads))
+        for texts in cells
+    )
     return (
         f'<div class="book-table" id="{name}"><div class="book-scroll" data-scroll="table">'
         f'<table class="book-grid book-sorted"><thead><tr>{top}</tr></thead>\n'
@@ -94,43 +96,37 @@ def _table(name: str, results: Results, rows: list[Row]) -> str:
     )
 
 
-def _row(heads: list[str], place: int, rows: list[Row], changed: tuple[str, ...]) -> str:
-    row, cells = rows[place], []
-    for key in heads:
-        if key == "command":
-            cells.append(f'<td><code class="book-command">{escape(row.command)}</code></td>')
-            continue
-        text, value = _cell(key, row, rows)
-        number = "" if value is None else f' class="book-number" data-value="{value!r}"'
-        if key == "work":
-            number = f' data-value="{place}"'  # sorted by it, the rows stand as they were timed
-        if key == "way" and changed:
-            text += f" (stale: {', '.join(changed)} changed since)"
-        if key == "time" and row.status != "ok":
-            text = "out of memory" if row.status == "oom" else f"{row.status}: {row.message}"
-        cells.append(f"<td{number}>{escape(text)}</td>")
-    return "<tr>{}</tr>\n".format("\n".join(cells))
-
-
-def _cell(key: str, row: Row, rows: list[Row]) -> tuple[str, float | None]:
-    """What a cell says, and the number that it is sorted by."""
-    texts: dict[str, tuple[str, float | None]] = {
-        "work": (work(row, rows), None),
-        "way": (f"{row.implementation} {(row.version or '').partition('+')[0]}".strip(), None),
-        "time": (seconds_in_words(row.median), row.median),
+def _cells(
+    row: Row, place: int, rows: list[Row], changed: tuple[str, ...]
+) -> dict[str, tuple[str, float | None]]:
+    """What each cell of a row says, and the number that it is sorted by."""
+    way = f"{row.implementation} {(row.version or '').partition('+')[0]}".strip()
+    stale = f" (stale: {', '.join(changed)} changed since)" if changed else ""
+    time, metric, ceiling = seconds_in_words(row.median), row.metric, row.ceiling
+    if row.status != "ok":
+        time = "out of memory" if row.status == "oom" else f"{row.status}: {row.message}"
+    return {
+        "work": (work(row, rows), place),  # sorted by it, the rows stand as they were timed
+        "way": (way + stale, None),
+        "time": (time, row.median),
         "ratio": (_times(row.ratio, row.bar), row.ratio),
         "peer": (_times(row.best_peer_ratio, row.peer_bar), row.best_peer_ratio),
         "memory": (bytes_in_words(row.peak_bytes), row.peak_bytes),
-        "error": ("" if row.max_error is None else f"{row.max_error:.0e}", row.max_error),
-        "speed": ("", None),
-        "share": ("", None),
+        "speed": (f"{metric['value']:.3g} {metric['name']}", metric["value"]) if metric else NONE,
+        "share": (f"{ceiling['pct']:.0f} % of {ceiling['kind']}", ceiling["pct"])
+        if ceiling
+        else NONE,
+        "error": (f"{row.max_error:.0e}", row.max_error) if row.max_error is not None else NONE,
+        "command": (row.command, None),
     }
-    if row.metric:
-        texts["speed"] = (f"{row.metric['value']:.3g} {row.metric['name']}", row.metric["value"])
-    if row.ceiling:
-        pct = row.ceiling["pct"]
-        texts["share"] = (f"{pct:.0f} % of {row.ceiling['kind']}", pct)
-    return texts[key]
+
+
+def _cell(key: str, text: str, value: float | None) -> str:
+    if key == "command":
+        return f'<td><code class="book-command">{escape(text)}</code></td>'
+    style = "" if value is None or key == "work" else ' class="book-number"'
+    number = "" if value is None else f' data-value="{value!r}"'
+    return f"<td{style}{number}>{escape(text)}</td>"
 
 
 def _times(ratio: float | None, bar: float | None) -> str:
