@@ -7,6 +7,7 @@ import ast
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -23,8 +24,25 @@ def digest(parts: Sequence[str]) -> str:
 
 
 def parse(path: Path) -> ast.Module:
-    """Parse a file of Python."""
+    """Parse a file of Python, once for as long as it stays as it is. Nobody changes the tree."""
+    stamp = path.stat()
+    return _parsed(path, stamp.st_mtime_ns, stamp.st_size)
+
+
+@cache
+def _parsed(path: Path, when: int, size: int) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def code_of(path: Path) -> str:
+    """What `code` gives of a file, once for as long as it stays as it is."""
+    stamp = path.stat()
+    return _code_of(path, stamp.st_mtime_ns, stamp.st_size)
+
+
+@cache
+def _code_of(path: Path, when: int, size: int) -> str:
+    return code(_parsed(path, when, size))
 
 
 def no_magics(cell: str) -> str:

@@ -4,6 +4,7 @@ import ast
 import re
 import tomllib
 import unicodedata
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def surname(person: Person) -> str:
     return fold(" ".join(person.prelast_names + person.last_names))
 
 
+@cache
 def parse(text: str) -> BibliographyData:
     return parse_string(text, "bibtex")
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnbook._reach import PACKAGE, code, digest, parse, reached
+from attnbook._reach import PACKAGE, code_of, digest, reached
 from attnbook.bench.schema import SCHEMA, check, check_row
 
 __all__ = [
@@ -260,10 +260,5 @@ def changed(sources: dict[str, str]) -> tuple[str, ...]:
     )
 
 
-@functools.cache
-def _of_code(path: Path, when: float) -> str:
-    return digest([code(parse(path))])
-
-
 def _digest(path: Path) -> str:
-    return _of_code(path, path.stat().st_mtime)
+    return digest([code_of(path)])

@@ -30,8 +30,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
-from attnbook._reach import PACKAGE, code, digest, reached
-from attnbook._reach import parse as parse_file
+from attnbook._reach import PACKAGE, code_of, digest, reached
 from attnbook.book.fences import PageError, parse
 
 LIBRARIES = ("torch", "numpy", "babel", "matplotlib", "schemdraw", "ziamath")
@@ -62,7 +61,7 @@ def key(text: str, name: str = "") -> str:
             continue  # running it says where
     page = [json.dumps([b.language, b.source, sorted(b.attrs.items())]) for b in blocks]
     modules = reached(trees, outside=())  # a page may also show what the engine reads
-    return digest([*page, *(_code(path) for _, path in sorted(modules.items())), _around()])
+    return digest([*page, *(code_of(path) for _, path in sorted(modules.items())), _around()])
 
 
 def _unprompted(source: str) -> str:
@@ -73,19 +72,9 @@ def _unprompted(source: str) -> str:
     return "\n".join(line[4:] for line in lines if line.startswith((">>> ", "... ", ">>>", "...")))
 
 
-def _code(path: Path) -> str:
-    stamp = path.stat()
-    return _code_at(path, stamp.st_mtime_ns, stamp.st_size)
-
-
-@lru_cache(maxsize=256)
-def _code_at(path: Path, stamp: int, size: int) -> str:
-    return code(parse_file(path))
-
-
 def _around() -> str:
     """What every page depends on: the code that draws, the data of the tasks, the versions."""
-    parts = [_code(path) for path in _drawing()]
+    parts = [code_of(path) for path in _drawing()]
     for path in sorted((PACKAGE / "tasks" / "data").glob("**/*")):
         if path.is_file():
             parts.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}")

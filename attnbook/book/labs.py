@@ -27,7 +27,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from attnbook._reach import PACKAGE, code, digest, no_magics, parse, reached
+from attnbook._reach import PACKAGE, code, code_of, digest, no_magics, reached
 from attnbook.book import notebooks
 
 LABS = PACKAGE.parent / "docs" / "labs"
@@ -145,7 +145,7 @@ class Lab:
                     where = f"{self.source.name}, cell {number}, line {error.lineno} of the cell"
                     raise RuntimeError(f"{where}: cannot be read as Python: {error.msg}") from None
         modules = reached(trees, self.package)
-        package = [f"{name}\n{code(parse(path))}" for name, path in sorted(modules.items())]
+        package = [f"{name}\n{code_of(path)}" for name, path in sorted(modules.items())]
         for name in sorted(modules):
             folder, _, stem = name.rpartition(".")
             if folder == f"{self.package.name}.tasks":

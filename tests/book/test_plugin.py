@@ -337,11 +337,11 @@ def test_prose_does_not_run_code(site: Site, monkeypatch: pytest.MonkeyPatch) ->
 def test_code_is_run_again_when_what_it_uses_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     page = "```python\nfrom attnbook import softmax\n```\n"
     before = drawn.key(page)
-    code = drawn._code
+    code = drawn.code_of
     for changed in ("normalizers.py", "figures.py"):
-        monkeypatch.setattr(drawn, "_code", lambda p, c=changed: code(p) + "#" * (p.name == c))
+        monkeypatch.setattr(drawn, "code_of", lambda p, c=changed: code(p) + "#" * (p.name == c))
         assert drawn.key(page) != before
-    monkeypatch.setattr(drawn, "_code", lambda p: code(p) + "#" * (p.name == "masks.py"))
+    monkeypatch.setattr(drawn, "code_of", lambda p: code(p) + "#" * (p.name == "masks.py"))
     assert drawn.key(page) == before
     monkeypatch.setattr(drawn, "_version", lambda name: "99" if name == "torch" else "1")
     assert drawn.key(page) != before
@@ -362,8 +362,8 @@ def test_code_is_run_again_when_the_engine_that_it_shows_changes(
 ) -> None:
     page = "```python\nfrom attnbook.book.milestones import load\n```\n"
     before = drawn.key(page)
-    code = drawn._code
-    monkeypatch.setattr(drawn, "_code", lambda p: code(p) + "#" * (p.name == "milestones.py"))
+    code = drawn.code_of
+    monkeypatch.setattr(drawn, "code_of", lambda p: code(p) + "#" * (p.name == "milestones.py"))
     assert drawn.key(page) != before
 
 
