@@ -1,6 +1,7 @@
 """Additive attention by exponentials of one side each, against the textbook form."""
 
 import math
+import shutil
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,8 @@ from torch.testing import assert_close
 from attnbook import Attended, attend
 from attnbook.bahdanau import BahdanauAttention
 from attnbook.fused import Separable, additive, additive_compiled, compiled, reciprocals
+from attnbook.fused.compiled import COMPILED
+from attnbook.fused.reciprocals import DIVIDED
 from attnbook.point_encoders import RecurrentEncoder
 from attnbook.pointer import PointerNetwork
 from attnbook.scores import Additive
@@ -83,6 +86,8 @@ def test_equals_a_loop() -> None:
 
 SIZES: dict[str, tuple[float, float, float]] = {  # of query, key and v
     "ordinary": (1.0, 1.0, 1.0),
+    "near the limit of the loops": (1.2, 1.2, 1.0),
+    "near it, and a small v": (1.2, 1.2, 1e-3),
     "both near the limit": (40.0, 40.0, 1.0),
     "both beyond it": (1e4, 1e4, 1.0),
     "queries beyond it": (1e30, 1.0, 1.0),
@@ -282,6 +287,45 @@ def test_mistakes_are_named(installed: ModuleType) -> None:
         installed.fused.Separable(nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r"^query has width 3 but query_dim is 4$"):
         installed.fused.Separable(s)(query[:, :3], key)
+
+
+EDGES = [(1, 1, 1), (1, 2, 5), (3, 1, 4), (6, 17, 129), (9, 16, 128), (5, 33, 300)]
+
+
+@pytest.mark.parametrize(("L", "S", "H"), EDGES)
+def test_lines_and_groups_that_are_not_full(L: int, S: int, H: int) -> None:
+    """Scores and gradients of the loops are those of the divisions, whatever is padded."""
+    torch.manual_seed(0)
+    E, P = torch.rand(2, H, L).double() + 0.1, torch.rand(2, H, S).double() + 0.1
+    v, g = torch.randn(H).double(), torch.randn(2, L, S).double()
+    for way in ("forward", "backward"):
+        inputs = (E, P, v, g)[: 3 if way == "forward" else 4]
+        got, wanted = (getattr(sums, way)(*inputs) for sums in (COMPILED, DIVIDED))
+        assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e-6])
+def test_the_ends_of_the_range_are_numbers(size: float) -> None:
+    """All exponents at the limits at once, with the largest v and with one that is hardly there."""
+    torch.manual_seed(0)
+    ends = (2 * COMPILED.limit * torch.tensor([-1.0, 1.0])).exp()
+    E, P = (ends[torch.randint(2, (1, 64, n))] for n in (8, 16))
+    E[:, :, 0], P[:, :, 0] = ends[0], ends[0]
+    E[:, :, 1], P[:, :, 1] = ends[1], ends[1]
+    v = size * torch.rand(64)
+    wanted = DIVIDED.forward(E.double(), P.double(), v.double())
+    assert_close(COMPILED.forward(E, P, v).double(), wanted, rtol=0.0, atol=1e-5 * size)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, of itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_the_loops_compile_once_for_all_sizes(installed: ModuleType) -> None:
+    for (L, S, H), again in (((9, 50, 30), False), ((20, 70, 60), True), ((2, 3, 1), True)):
+        inputs = tensors((L, 4), (S, 4), (S, 4), dtype=torch.float32)
+        s = installed.Additive(4, 4, H)
+        with torch._dynamo.config.patch(error_on_recompile=again):
+            got = everything(installed.fused.additive_compiled, inputs, s)
+        assert_close(got, everything(installed.fused.additive, inputs, s))
 
 
 def test_loops_that_do_not_compile_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

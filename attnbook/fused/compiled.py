@@ -15,11 +15,11 @@ from attnbook.scores import Additive
 
 __all__ = ["additive_compiled"]
 
-GROUP = 32
-"""Hidden units that are summed before they join the others: a long sum would round more often."""
+GROUP = 128
+"""Hidden units, at most, that are summed before they join others: long sums round more often."""
 
-LINE = 16
-"""Numbers that one load takes. Rows are an odd number of them, so that caches hold many rows."""
+LINE = 64
+"""Keys that are compared at once. All units of so few stay in the first cache."""
 
 
 def additive_compiled(
@@ -35,7 +35,7 @@ def additive_compiled(
 
     The first call of each kind (forward or backward, and each type) takes seconds. Sizes may vary
     from call to call. It needs a C++ compiler on a CPU, and Triton on a GPU. Where queries and keys
-    are projected to numbers above 19, and where `additive` takes tanh itself, it does what
+    are projected to numbers above 9, and where `additive` takes tanh itself, it does what
     `additive` does.
 
     Args:
@@ -63,15 +63,21 @@ def additive_compiled(
     return additive_by(COMPILED, query, key, value, score, mask, dropout)
 
 
-def _scores(E: Tensor, P: Tensor, N: Tensor) -> Tensor:
-    """`sum_h N_h / (P_h + E_h)`: `E (H, L)`, `P` and `N (H, S)` to `(L, S)`. `GROUP` divides `H`.
+def _add_scores(E: Tensor, P: Tensor, N: Tensor, scores: Tensor) -> None:
+    """Add `sum_h N_h / (P_h + E_h)` to the scores.
 
-    Two units share a division.
+    `E (4, L, H/4, 4)`, `P` and `N (K, H/4, 4, 1, LINE)`, `scores (4 L, K, LINE)`. Four units share
+    a division, and four queries a load of keys.
     """
-    queries, keys, above = (x.unflatten(0, (-1, GROUP // 2, 2)) for x in (E, P, N))
-    s, t = (keys[:, :, k, None] + queries[:, :, k, :, None] for k in (0, 1))
-    pairs = (above[:, :, 0, None] * t + above[:, :, 1, None] * s) / (s * t)
-    return pairs.sum(1).sum(0)
+    assert P.shape[-1] == N.shape[-1] == scores.shape[-1] == LINE  # no other is compiled
+    parts = []
+    for queries in E.permute(0, 2, 3, 1)[..., None]:
+        w, x, y, z = (P[:, :, k] + queries[:, k] for k in range(4))
+        a, b, c, d = (N[:, :, k] for k in range(4))
+        wx, yz = w * x, y * z
+        quotient = ((a * x + b * w) * yz + (c * z + d * y) * wx) / (wx * yz)
+        parts.append(quotient.sum(1))
+    scores.add_(torch.cat(parts, 1).transpose(0, 1))
 
 
 def _of_queries(E: Tensor, P: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,9 +88,18 @@ def _of_queries(E: Tensor, P: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_keys(E: Tensor, P: Tensor, g: Tensor) -> Tensor:
-    """`sum_i g r (1 - r)`: `E (H, L)`, `P (H, S)` and `g (S, L)` to `(H, S)`."""
-    r = P[..., None] / (P[..., None] + E[:, None])
-    return (g * (r - r * r)).sum(-1)
+    """`sum_i g E / (P + E)^2`, of which `P` times is `sum_i g r (1 - r)`.
+
+    `E (H/2, 2, L)`, `P (K, H/2, 2, LINE)` and `g (K, L, LINE)` to the shape of `P`. Two units share
+    a division.
+    """
+    assert P.shape[-1] == g.shape[-1] == LINE  # no other is compiled
+    e, f = E[..., None].unbind(1)
+    p, q = P[:, :, :, None].unbind(2)
+    g, s, t = g[:, None], p + e, q + f
+    share = 1 / (s * t)
+    one, other = t * share, s * share
+    return torch.stack([(g * e * (one * one)).sum(2), (g * f * (other * other)).sum(2)], 2)
 
 
 @cache
@@ -106,37 +121,42 @@ def _run(loop: Callable[..., Any], *inputs: Tensor) -> Any:
 
 
 def _forward(E: Tensor, P: Tensor, v: Tensor) -> Tensor:
-    """One sequence at a time."""
+    """One sequence and one group of units at a time, by lines of keys that stay in cache."""
     (B, H, L), S = E.shape, P.shape[-1]
-    E, P = _pad(E), _pad(P)
-    N = nn.functional.pad(2 * v, (0, P.shape[1] - H))[:, None] * P
-    scores = [_run(_scores, E[n], P[n], N[n])[:L, :S] for n in range(B)]
-    return torch.stack(scores).sub_(v.sum())
+    groups = -(-H // GROUP)
+    units, rows, lines = (max(2, -(-n // k)) for n, k in ((H, 4 * groups), (L, 4), (S, LINE)))
+    more = 4 * units * groups - H
+    E = nn.functional.pad(E.mT, (0, more, 0, 4 * rows - L), value=1.0)
+    P = nn.functional.pad(P, (0, lines * LINE - S, 0, more), value=1.0)
+    E = E.contiguous().view(B, 4, rows, groups, units, 4)
+    P = P.view(B, groups, units, 4, 1, lines, LINE).movedim(5, 1).contiguous()
+    N = P * nn.functional.pad(2 * v, (0, more)).view(groups, units, 4, 1, 1)
+    scores = (-v.sum()).expand(B, 4 * rows, lines, LINE).contiguous()
+    for n in range(B):
+        for k in range(groups):
+            _run(_add_scores, E[n, :, :, k], P[n, :, k], N[n, :, k], scores[n])
+    return scores.flatten(2)[:, :L, :S]
 
 
 def _backward(E: Tensor, P: Tensor, v: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     (B, H, L), S = E.shape, P.shape[-1]
-    E, P = _pad(E), _pad(P)
-    g = nn.functional.pad(g, (0, P.shape[-1] - S, 0, E.shape[-1] - L))
+    lines, units = (max(2, -(-n // k)) for n, k in ((S, LINE), (H, 2)))
+    rows, width = max(2, L), lines * LINE
+    E = nn.functional.pad(E, (0, rows - L, 0, 2 * units - H), value=1.0).contiguous()
+    P = nn.functional.pad(P, (0, width - S, 0, 2 * units - H), value=1.0).contiguous()
+    g = nn.functional.pad(g, (0, width - S, 0, rows - L))
+    keys = P.view(B, units, 2, lines, LINE).movedim(3, 1).contiguous()
+    slopes = g.view(B, rows, lines, LINE).transpose(1, 2).contiguous()
     of_a, of_b, of_v = torch.empty_like(E), torch.empty_like(P), torch.zeros_like(E[0, :, 0])
     for n in range(B):
         by_v, of_a[n] = _run(_of_queries, E[n], P[n], g[n])
-        of_b[n] = _run(_of_keys, E[n], P[n], g[n].mT.contiguous())
         of_v += by_v.sum(-1)
+        of_key = _run(_of_keys, E[n].view(units, 2, rows), keys[n], slopes[n]).mul_(keys[n])
+        of_b[n] = of_key.movedim(0, 2).flatten(2).flatten(0, 1)
     factor = (4 * v)[:, None]
     by_v = (2 * of_v[:H]).sub_(g.sum())
     return of_a[:, :H, :L] * factor, of_b[:, :H, :S] * factor, by_v
 
 
-def _pad(x: Tensor) -> Tensor:
-    """`(B, H, N)` with ones, to whole groups of hidden units and rows of an odd number of lines.
-
-    No length is then 1, for which another loop would be compiled.
-    """
-    H, N = x.shape[1:]
-    units, lines = max(2, -(-H // GROUP)) * GROUP, -(-N // LINE) | 1
-    return nn.functional.pad(x, (0, lines * LINE - N, 0, units - H), value=1.0).contiguous()
-
-
-COMPILED = Sums(_forward, _backward, 19.0, 2)
-"""By the same identity as `DIVIDED`; the product of two `P + E` is a number too."""
+COMPILED = Sums(_forward, _backward, 9.0, 4)
+"""By the same identity as `DIVIDED`; products of four `P + E` and one `v` are numbers too."""
