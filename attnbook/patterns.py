@@ -221,6 +221,7 @@ def random(
     tensor([2, 2, 2, 2])
     """
     check_sizes(keys=keys)
+    _places(L, S, 0, device)  # its checks
     if keys > S:
         raise ValueError(f"keys must be at most S = {S}, got {keys}")
     drawn = torch.rand(L, S, generator=generator).argsort(-1)
@@ -280,8 +281,9 @@ def reach(patterns: Sequence[Bool[Tensor, "n n"]]) -> Bool[Tensor, "n n"]:
             [1, 1, 1, 0],
             [0, 1, 1, 1]], dtype=torch.int32)
     """
-    if not patterns:
+    if not len(patterns):
         raise ValueError("patterns must hold at least one")
+    _check_pattern("a pattern", patterns[0])
     n = len(patterns[0])
     known = torch.eye(n, dtype=torch.bool, device=patterns[0].device)
     for pattern in patterns:

@@ -146,7 +146,13 @@ def test_clear_errors() -> None:
                 TypeError,
                 "layout must be a boolean tensor, got torch.int32",
             ),
+            (lambda: patterns.random(-1, 3, 1), ValueError, "L must not be negative, got -1"),
             (lambda: patterns.reach([]), ValueError, "patterns must hold at least one"),
+            (
+                lambda: patterns.reach([[True]]),  # type: ignore[list-item]
+                TypeError,
+                "a pattern must be a boolean tensor, got list",
+            ),
             (
                 lambda: patterns.layers_to_reach([square, square[:2]]),
                 ValueError,

@@ -342,6 +342,9 @@ for name, colour in zip(NAMES[:6], plotting.COLOURS, strict=True):
     panels[1].plot(LENGTHS, [b / 1e6 for b in shown["peak"][name]], color=colour, label=name)
 panels[0].set(xscale="log", yscale="log", xlabel="length", ylabel="ms")
 panels[1].set(xscale="log", yscale="log", xlabel="length", ylabel="MB")
+for panel in panels:
+    panel.set_xticks(LENGTHS, [f"{n:,}" for n in LENGTHS])
+    panel.set_xticks([], minor=True)
 figure.legend(loc="outside upper center", ncols=3)
 figure
 
