@@ -305,6 +305,7 @@ def test_resume_measures_anew_what_no_longer_holds(tmp_path: Path, what: str) ->
     go(path, rounds=1, resume=True)
     counts = {row.mechanism: row.n for row in load(path).rows}
     assert counts == {"first": 1, "second": 99 if what == "stale" else 1}
+    assert list(counts) == list(NAMES)  # a case that is measured again keeps its place
 
 
 def test_an_error_is_the_exit_code_and_a_missing_peer_is_said(

@@ -1,6 +1,6 @@
 """The command `run`: measure case after case, and keep every row as soon as it is there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,7 +10,7 @@ from attnbook.bench.cases import Case
 from attnbook.bench.ceilings import ceilings
 from attnbook.bench.machine import here
 from attnbook.bench.progress import Progress
-from attnbook.bench.results import Results, changed, load, save
+from attnbook.bench.results import Results, Row, changed, load, save
 from attnbook.bench.runner import measure
 from attnbook.bench.timing import limited, one_thread
 
@@ -71,13 +71,14 @@ def run(
         interrupted.
     """
     results = here(device, threads)
+    order: list[str] = []
     if path is not None:
-        _take(results, path, [] if resume else [case.name for case in cases])
+        order = _take(results, path, [] if resume else [case.name for case in cases])
     had = set(results.names("case"))
     left = [case for case in cases if case.name not in had]
     if had:
         print(f"{len(had)} cases are in {path} already: {len(left)} are left")
-    first = len(results.rows)
+    measured: list[Row] = []
     with one_thread(threads), limited(memory) if device == "cpu" else nullcontext():
         try:
             with Progress(len(left) + 1) as bar:
@@ -90,34 +91,46 @@ def run(
                     bar.step()
                     bar.at(case.name)
                     rows = measure(case, device, results.ceilings, rounds=rounds, seconds=seconds)
-                    results.rows += rows
+                    measured += rows
+                    results.rows = sorted([*results.rows, *rows], key=_place(order))
                     if path is not None:
                         save(results, path)
                     bar.print(report.group(rows))
         except KeyboardInterrupt:
-            kept = f"{len(results.rows) - first} rows were measured"
+            kept = f"{len(measured)} rows were measured"
             print(f"\ninterrupted: {kept}" + (f" and are in {path}" if path else ""))
             return INTERRUPTED
     if path is not None:
         save(results, path)
         print(f"saved: {path}")
-    lines = report.verdicts(results.rows[first:])
+    lines = report.verdicts(measured)
     print("\n".join(lines))
-    return int(any(row.status == "error" for row in results.rows[first:]))
+    return int(any(row.status == "error" for row in measured))
 
 
-def _take(results: Results, path: Path, asked: Sequence[str]) -> None:
-    """Take over the rows of the file that hold, but for those of the cases that are asked for."""
+def _place(order: Sequence[str]) -> Callable[[Row], int]:
+    """Where a row stands: a case that is measured again where it stood, a new one behind all."""
+    places = {name: place for place, name in enumerate(order)}
+    return lambda row: places.get(row.case, len(places))
+
+
+def _take(results: Results, path: Path, asked: Sequence[str]) -> list[str]:
+    """Take over the rows of the file that hold, but for those of the cases that are asked for.
+
+    Returns:
+        The cases of the file, in order.
+    """
     if not path.exists():
-        return
+        return []
     try:
         old = load(path)
     except ValueError as error:
         print(f"{error}: its rows are dropped")
-        return
+        return []
     if (old.commit, old.device, old.torch) != (results.commit, results.device, results.torch):
         print(f"{path.name} is of another commit, device or PyTorch: its rows are dropped")
-        return
+        return []
     gone = {row.case for row in old.rows if changed(row.sources)}.union(asked)
     results.rows = [row for row in old.rows if row.case not in gone]
     results.ceilings = old.ceilings
+    return old.names("case")
