@@ -7,7 +7,7 @@ import ast
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -29,7 +29,7 @@ def parse(path: Path) -> ast.Module:
     return _parsed(path, stamp.st_mtime_ns, stamp.st_size)
 
 
-@cache
+@lru_cache(maxsize=512)
 def _parsed(path: Path, when: int, size: int) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -40,7 +40,7 @@ def code_of(path: Path) -> str:
     return _code_of(path, stamp.st_mtime_ns, stamp.st_size)
 
 
-@cache
+@lru_cache(maxsize=512)
 def _code_of(path: Path, when: int, size: int) -> str:
     return code(_parsed(path, when, size))
 

@@ -320,12 +320,32 @@ def test_the_ends_of_the_range_are_numbers(size: float) -> None:
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, of itself
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_the_loops_compile_once_for_all_sizes(installed: ModuleType) -> None:
-    for (L, S, H), again in (((9, 50, 30), False), ((20, 70, 60), True), ((2, 3, 1), True)):
+    """Sizes that are equal, or equal to how far a loop is unrolled, are like all others."""
+    torch._dynamo.reset()
+    sizes = [(16, 256, 16), (16, 64, 128), (64, 64, 64), (20, 70, 60), (2, 3, 1)]
+    for number, (L, S, H) in enumerate(sizes):
         inputs = tensors((L, 4), (S, 4), (S, 4), dtype=torch.float32)
         s = installed.Additive(4, 4, H)
-        with torch._dynamo.config.patch(error_on_recompile=again):
+        with torch._dynamo.config.patch(error_on_recompile=number > 0):
             got = everything(installed.fused.additive_compiled, inputs, s)
         assert_close(got, everything(installed.fused.additive, inputs, s))
+
+
+def test_a_projection_at_the_limit_has_a_gradient() -> None:
+    """A side that is clamped has none; at the limit itself nothing is clamped."""
+    s = Additive(1, 1, 1)
+    with torch.no_grad():
+        for parameter in s.parameters():
+            parameter.fill_(1.0)
+    for path, limit in ((additive_compiled, COMPILED.limit), (additive, DIVIDED.limit)):
+        inputs = [
+            torch.tensor(x)[:, None] for x in ([limit, 0.5], [-limit, 0.5 - limit], [1.0, 2.0])
+        ]
+        for x in inputs:
+            x.requires_grad_()
+        assert_close(
+            everything(path, inputs, s), everything(attend, inputs, s), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_loops_that_do_not_compile_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

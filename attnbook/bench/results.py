@@ -135,7 +135,7 @@ class Row:
             (self.bar, self.ratio, self.reference),
             (self.peer_bar, self.best_peer_ratio, self.best_peer),
         )
-        return [(bar, ratio, str(whose)) for bar, ratio, whose in pairs if bar and ratio]
+        return [(b, r, str(whose)) for b, r, whose in pairs if b is not None and r is not None]
 
     @property
     def missed(self) -> bool:

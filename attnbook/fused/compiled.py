@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.fx.experimental import _config as shapes
 
 from attnbook.core import Attended
 from attnbook.fused.reciprocals import Sums
@@ -33,10 +34,11 @@ def additive_compiled(
 ) -> Attended:
     """What `additive` does, with its inner loops compiled by `torch.compile`.
 
-    The first call of each kind (forward or backward, and each type) takes seconds. Sizes may vary
-    from call to call. It needs a C++ compiler on a CPU, and Triton on a GPU. Where queries and keys
-    are projected to numbers above 9, and where `additive` takes tanh itself, it does what
-    `additive` does.
+    The first call of each kind (forward or backward, a type, a number of threads, under inference
+    mode, more than 128 hidden units) takes seconds. Sizes may vary from call to call. It needs a
+    C++ compiler on a CPU, and Triton on a GPU. Where a query or key is projected to a number of 9
+    or more (72 in float64), and where `additive` takes tanh itself, it does what `additive` does.
+    It is for long sequences: one query, or many short sequences, are faster by `additive`.
 
     Args:
         query: `(*b, L, Dq)`.
@@ -102,6 +104,10 @@ def _of_keys(E: Tensor, P: Tensor, g: Tensor) -> Tensor:
     return torch.stack([(g * e * (one * one)).sum(2), (g * f * (other * other)).sum(2)], 2)
 
 
+KINDS = 64
+"""How often a loop may be compiled."""
+
+
 @cache
 def _quick(loop: Callable[..., Any]) -> Callable[..., Any]:
     """`loop`, compiled at its first call; whole or not at all, so that it never runs slowly."""
@@ -109,8 +115,11 @@ def _quick(loop: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run(loop: Callable[..., Any], *inputs: Tensor) -> Any:
+    # Sizes that are equal once may differ later; each type, mode and number of threads is a kind.
+    free = shapes.patch(use_duck_shape=False)
     try:
-        return _quick(loop)(*inputs)
+        with free, torch._dynamo.config.patch(recompile_limit=KINDS):
+            return _quick(loop)(*inputs)
     except Exception as error:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise

@@ -61,7 +61,7 @@ def fits(sums: Sums, a: Tensor, b: Tensor, v: Tensor) -> bool:
     times, one = ROOM[a.dtype]
     of_a, of_b = _largest(a), _largest(b)
     smaller, larger = torch.minimum(of_a.max(), of_b.max()), torch.maximum(of_a.max(), of_b.max())
-    within = (larger <= times * sums.limit) | (smaller <= times * sums.limit - one)
+    within = (larger < times * sums.limit) | (smaller <= times * sums.limit - one)
     return bool(within & _is_felt(of_a + of_b, v))
 
 
