@@ -36,13 +36,12 @@ def _parsed(path: Path, when: int, size: int) -> ast.Module:
 
 def code_of(path: Path) -> str:
     """What `code` gives of a file, once for as long as it stays as it is."""
-    stamp = path.stat()
-    return _code_of(path, stamp.st_mtime_ns, stamp.st_size)
+    return _code_of(parse(path))
 
 
 @lru_cache(maxsize=512)
-def _code_of(path: Path, when: int, size: int) -> str:
-    return code(_parsed(path, when, size))
+def _code_of(tree: ast.Module) -> str:
+    return code(tree)
 
 
 def no_magics(cell: str) -> str:

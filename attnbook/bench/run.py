@@ -74,6 +74,7 @@ def run(
     order: list[str] = []
     if path is not None:
         order = _take(results, path, [] if resume else [case.name for case in cases])
+    place = _place(order)
     had = set(results.names("case"))
     left = [case for case in cases if case.name not in had]
     if had:
@@ -92,7 +93,7 @@ def run(
                     bar.at(case.name)
                     rows = measure(case, device, results.ceilings, rounds=rounds, seconds=seconds)
                     measured += rows
-                    results.rows = sorted([*results.rows, *rows], key=_place(order))
+                    results.rows = sorted([*results.rows, *rows], key=place)
                     if path is not None:
                         save(results, path)
                     bar.print(report.group(rows))

@@ -22,7 +22,7 @@ HEADS = {
     "error": "Error",
     "command": "Reproduce",
 }
-NONE = ("", None)
+NONE: tuple[str, float | None] = ("", None)
 
 
 def tables(folder: Path = FOLDER) -> list[tuple[str, str]]:
@@ -102,7 +102,11 @@ def _cells(
     """What each cell of a row says, and the number that it is sorted by."""
     way = f"{row.implementation} {(row.version or '').partition('+')[0]}".strip()
     stale = f" (stale: {', '.join(changed)} changed since)" if changed else ""
-    time, metric, ceiling = seconds_in_words(row.median), row.metric, row.ceiling
+    time, speed, share = seconds_in_words(row.median), NONE, NONE
+    if row.metric:
+        speed = f"{row.metric['value']:.3g} {row.metric['name']}", row.metric["value"]
+    if row.ceiling:
+        share = f"{row.ceiling['pct']:.0f} % of {row.ceiling['kind']}", row.ceiling["pct"]
     if row.status != "ok":
         time = "out of memory" if row.status == "oom" else f"{row.status}: {row.message}"
     return {
@@ -112,10 +116,8 @@ def _cells(
         "ratio": (_times(row.ratio, row.bar), row.ratio),
         "peer": (_times(row.best_peer_ratio, row.peer_bar), row.best_peer_ratio),
         "memory": (bytes_in_words(row.peak_bytes), row.peak_bytes),
-        "speed": (f"{metric['value']:.3g} {metric['name']}", metric["value"]) if metric else NONE,
-        "share": (f"{ceiling['pct']:.0f} % of {ceiling['kind']}", ceiling["pct"])
-        if ceiling
-        else NONE,
+        "speed": speed,
+        "share": share,
         "error": (f"{row.max_error:.0e}", row.max_error) if row.max_error is not None else NONE,
         "command": (row.command, None),
     }

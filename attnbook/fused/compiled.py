@@ -116,7 +116,7 @@ def _quick(loop: Callable[..., Any]) -> Callable[..., Any]:
 
 def _run(loop: Callable[..., Any], *inputs: Tensor) -> Any:
     # Sizes that are equal once may differ later; each type, mode and number of threads is a kind.
-    free = shapes.patch(use_duck_shape=False)
+    free = shapes.patch(use_duck_shape=False)  # type: ignore[attr-defined]
     try:
         with free, torch._dynamo.config.patch(recompile_limit=KINDS):
             return _quick(loop)(*inputs)
